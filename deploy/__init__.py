@@ -1,0 +1,1 @@
+"""The livegate command and what it takes to run the product."""

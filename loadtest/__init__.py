@@ -1,0 +1,1 @@
+"""Simulated camera fleets and the checks that go with them."""
