@@ -1,0 +1,39 @@
+"""Names of the keys in Redis, and the partition that a camera's frames belong to.
+
+The braces are the Redis Cluster hash tag: all keys of one partition share a slot, so one script
+can commit across them. The names are a promise to integrators and to ACL files.
+"""
+
+from zlib import crc32
+
+GROUP = "livegate"
+
+
+def partition_of(camera_id: str, num_partitions: int) -> int:
+    """Return the partition, 0 to `num_partitions` - 1, that holds all keys of a camera."""
+    return crc32(camera_id.encode("ascii")) % num_partitions
+
+
+def frames(partition: int) -> str:
+    """Stream of the frames that wait or are worked on; a commit deletes its entry."""
+    return f"livegate:{{{partition}}}:frames"
+
+
+def decisions(partition: int) -> str:
+    """Stream of all decisions of a partition, trimmed by length."""
+    return f"livegate:{{{partition}}}:decisions"
+
+
+def camera_decisions(partition: int, camera_id: str) -> str:
+    """Stream of one camera's last decisions: what its door controller reads."""
+    return f"livegate:{{{partition}}}:decisions:{camera_id}"
+
+
+def dead(partition: int) -> str:
+    """Stream of the frames given up on: metadata and error, never the picture."""
+    return f"livegate:{{{partition}}}:dead"
+
+
+def seen(partition: int, camera_id: str) -> str:
+    """Hash that holds one camera's anti-replay window."""
+    return f"livegate:{{{partition}}}:seen:{camera_id}"
