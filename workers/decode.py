@@ -92,7 +92,8 @@ def _decode_depth(name: str, plane: EncodedPlane) -> Pixels:
     if plane.unit_mm != 1.0:
         # A depth beyond 65.5 m is as good as none: a hole, never another, nearer depth.
         mm = np.rint(depth * plane.unit_mm)
-        return np.where(mm <= np.iinfo(np.uint16).max, mm, 0).astype(np.uint16)
+        mm[mm > np.iinfo(np.uint16).max] = 0
+        return mm.astype(np.uint16)
     return depth.astype(np.uint16, copy=False)
 
 

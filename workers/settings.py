@@ -48,7 +48,7 @@ class WorkerSettings(_Settings):
 
     Attributes:
         stream: where the frames come from.
-        bundle: folder of the model bundle.
+        bundle: folder of the model bundle, or the name of one that is shipped.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
         deadline_ms: a frame older than this is not inferred and opens nothing.
@@ -62,7 +62,7 @@ class WorkerSettings(_Settings):
     """
 
     stream: StreamSettings = StreamSettings()
-    bundle: Path = Path("model/bundles/rendered-small")
+    bundle: str = "rendered-small"
     camera_keys: Path | None = None
     allow_unsigned: bool = False
     deadline_ms: Annotated[int, Field(ge=50, le=600_000)] = 3000

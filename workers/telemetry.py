@@ -6,7 +6,7 @@ module knows nothing of Ray. Labels are outcomes and reasons only: no camera, no
 
 import time
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from workers.decision import Decision
@@ -18,21 +18,19 @@ STAGES = ("queue", "decode", "batch", "infer", "commit", "total")
 
 
 class MetricsBackend(Protocol):
-    """Makes metrics; `ray.serve.metrics` is one."""
+    """Makes metrics, as `ray.serve.metrics` does."""
 
-    def Counter(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:  # noqa: ANN401, N802
-        """Return a counter with `inc(value, tags)`."""
-        ...
+    @property
+    def Counter(self) -> Callable[..., Any]:  # noqa: N802 - the backend's name
+        """Make a counter with `inc(value, tags)`."""
 
-    def Gauge(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:  # noqa: ANN401, N802
-        """Return a gauge with `set(value, tags)`."""
-        ...
+    @property
+    def Gauge(self) -> Callable[..., Any]:  # noqa: N802
+        """Make a gauge with `set(value, tags)`."""
 
-    def Histogram(  # noqa: N802 - the backend's name
-        self, name: str, description: str, boundaries: list[float], tag_keys: tuple[str, ...]
-    ) -> Any:  # noqa: ANN401
-        """Return a histogram with `observe(value, tags)`."""
-        ...
+    @property
+    def Histogram(self) -> Callable[..., Any]:  # noqa: N802
+        """Make a histogram with `observe(value, tags)`."""
 
 
 class ServiceRate:

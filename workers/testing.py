@@ -17,7 +17,7 @@ from workers.decision import Decision, unpack_decision
 from workers.delivery import NO_PARTITION, Commit, Entry, Fate
 from workers.settings import StreamSettings
 
-_WINDOW = 1016
+_WINDOW_BYTES = 128
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class MemoryStream:
 
     async def hold(self, entries: Sequence[Entry]) -> set[str]:
         """See `FrameStream.hold`."""
-        lost = set()
+        lost: set[str] = set()
         for entry in entries:
             row = self._owned(entry)
             if row is None:
@@ -136,7 +136,7 @@ class MemoryStream:
         """See `FrameStream.leave`."""
 
     def _take(self, lane: Sequence[int], places: int) -> list[Entry]:
-        taken = []
+        taken: list[Entry] = []
         for partition in lane:
             pending = self.server.pending[partition]
             for entry_id, fields in self.server.entries[partition].items():
@@ -157,7 +157,9 @@ class MemoryStream:
             return Fate.EXPIRED
         if commit.seq is not None and commit.camera_id is not None:
             seen = server.seen.setdefault(commit.camera_id, set())
-            if commit.seq in seen or (seen and commit.seq <= max(seen) - _WINDOW):
+            if commit.seq in seen or (
+                seen and commit.seq // 8 <= max(seen) // 8 - _WINDOW_BYTES
+            ):
                 return Fate.REPLAYED
             seen.add(commit.seq)
         if entry.partition != NO_PARTITION:
