@@ -1,9 +1,6 @@
 """Fixtures that several parts of the suite share: real servers, on loopback, one a test run."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis

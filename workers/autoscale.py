@@ -169,7 +169,7 @@ class BacklogPolicy:
         rule = Rule(
             min_replicas=context.capacity_adjusted_min_replicas,
             max_replicas=context.capacity_adjusted_max_replicas,
-            **self._rule,  # type: ignore[arg-type]
+            **self._rule,
         )
         self._service_fps = _reported(context.aggregated_metrics) or self._service_fps
         load = Load(self._load.arrival_fps, self._load.backlog, self._service_fps)

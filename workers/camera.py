@@ -121,6 +121,7 @@ class Camera:
         return self.sent
 
     def _send(self) -> None:
+        execute: Any = self._client.execute_command
         while True:
             command = self._outbox.next_command()
             if command is None:
@@ -130,7 +131,7 @@ class Camera:
                 self._has_work.clear()
                 continue
             try:
-                done = self._outbox.answered(self._client.execute_command(*command))
+                done = self._outbox.answered(execute(*command))
             except RedisError as error:
                 self._is_closed.wait(self._outbox.failed(error))
             else:

@@ -157,9 +157,7 @@ class MemoryStream:
             return Fate.EXPIRED
         if commit.seq is not None and commit.camera_id is not None:
             seen = server.seen.setdefault(commit.camera_id, set())
-            if commit.seq in seen or (
-                seen and commit.seq // 8 <= max(seen) // 8 - _WINDOW_BYTES
-            ):
+            if commit.seq in seen or (seen and commit.seq // 8 <= max(seen) // 8 - _WINDOW_BYTES):
                 return Fate.REPLAYED
             seen.add(commit.seq)
         if entry.partition != NO_PARTITION:

@@ -133,7 +133,9 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 
 def camera_in(partition: int) -> str:
     return next(
-        f"cam-{number}" for number in range(99) if keys.partition_of(f"cam-{number}", 2) == partition
+        f"cam-{number}"
+        for number in range(99)
+        if keys.partition_of(f"cam-{number}", 2) == partition
     )
 
 
@@ -295,7 +297,10 @@ class TestContract:
         [
             ((5, 3, 4, 3, 6, 5), (3, 5)),
             ((2000, 2000 - 1015, 900, 2000 - 1015), (900, 985)),
-            ((0, MAX_SEQ, MAX_SEQ - 1000, MAX_SEQ, 0, MAX_SEQ - 5000), (MAX_SEQ, 0, MAX_SEQ - 5000)),
+            (
+                (0, MAX_SEQ, MAX_SEQ - 1000, MAX_SEQ, 0, MAX_SEQ - 5000),
+                (MAX_SEQ, 0, MAX_SEQ - 5000),
+            ),
             ((2**32 - 1, 2**32, 2**32 - 2, 2**32, 2**32 + 1), (2**32,)),
             ((2**53, 2**53 + 1, 2**53, 2**53 + 2), (2**53,)),
             ((1, 1020, 5, 1024, 8, 2, 1016), (2,)),
