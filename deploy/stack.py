@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,16 @@ from workers.settings import WorkerSettings
 CONFIG = Path(__file__).resolve().parents[1] / "ray_config.yaml"
 APPLICATION = "livegate"
 DEPLOYMENT = "Worker"
+_START_S = 120.0
+_POLL_S = 0.1
 
 
 class ConfigError(ValueError):
     """The Serve config can't be used; the message names the file and what is wrong in it."""
+
+
+class DeployFailed(RuntimeError):
+    """The application does not start; the message is what Serve says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +108,14 @@ def free_port(preferred: int) -> int:
 
 
 @contextmanager
-def serve_application(config: ServeConfig, wait: bool = True) -> Iterator[None]:
+def serve_application(config: ServeConfig) -> Iterator[None]:
     """Run Ray and the application while the block runs; drain and stop both after it.
 
     Args:
         config: from `load_config`.
-        wait: return only once the application runs.
+
+    Raises:
+        DeployFailed: the application does not start.
     """
     # Set before Ray starts, so that its processes inherit it. OpenCV reads the first when it is
     # imported: a second bound on what a picture's header may claim.
@@ -131,11 +140,27 @@ def serve_application(config: ServeConfig, wait: bool = True) -> Iterator[None]:
             proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump()
         )
         client: Any = _get_global_client()
-        client.deploy_apps(schema, _blocking=wait)
+        client.deploy_apps(schema)
+        _wait_until_running()
         yield
     finally:
         serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
+
+
+def _wait_until_running() -> None:
+    from ray import serve  # noqa: PLC0415
+
+    give_up_s = time.monotonic() + _START_S
+    while time.monotonic() < give_up_s:
+        application = serve.status().applications.get(APPLICATION)
+        if application is not None:
+            if application.status == "RUNNING":
+                return
+            if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise DeployFailed(application.message)
+        time.sleep(_POLL_S)
+    raise DeployFailed(f"the application did not start within {_START_S:.0f} s")
 
 
 def replica_states() -> dict[str, int]:

@@ -2,16 +2,15 @@
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from model.bundle import Bundle, SelfTestFailed, selftest_rows
 from model.network import BONA_FIDE, MmfCNN
 from model.normalise import Stored
 from model.planes import Planes, collate
+from model.predictor import Prediction
 
 # Float sums differ a little between processors; a wrong weight or a swapped plane differs a lot.
 _SELFTEST_TOLERANCE = 0.02
@@ -19,42 +18,6 @@ _SELFTEST_TOLERANCE = 0.02
 
 class EngineError(RuntimeError):
     """The network gave something that is not a score; no decision is made of it."""
-
-
-class Prediction(NamedTuple):
-    """What the network says of a batch.
-
-    Attributes:
-        scores: (B,) float32 in [0, 1], bona fide score: higher is more bona fide.
-        shares: (B, 3) float32, weight of each of `model.planes.MODALITIES`, rows sum to 1.
-    """
-
-    scores: NDArray[np.float32]
-    shares: NDArray[np.float32]
-
-
-class Predictor(Protocol):
-    """What a worker needs of a model.
-
-    Attributes:
-        model_id: name and hash prefix.
-        size: side of the planes that `predict` takes, px.
-        crop_margin: for `model.planes.crop_planes`.
-        max_batch: largest number of faces in one call.
-    """
-
-    model_id: str
-    size: int
-    crop_margin: float
-    max_batch: int
-
-    def threshold_for(self, modalities: Sequence[str]) -> float | None:
-        """Return the threshold for frames with `modalities`; None: not calibrated for them."""
-        ...
-
-    def predict(self, planes: Sequence[Planes]) -> Prediction:
-        """Score 1 to `max_batch` faces, `size` px each; not to be called twice at a time."""
-        ...
 
 
 class Engine:

@@ -17,8 +17,7 @@ from ray import serve
 from ray.serve import metrics
 from redis.exceptions import RedisError
 
-from model.bundle import find_bundle, load_bundle
-from model.engine import Engine
+from model.predictor import Predictor
 from workers.autoscale import SERVICE_RATE
 from workers.connection import connect
 from workers.pipeline import NotCommitted, Pipeline, PipelineStalled
@@ -148,7 +147,11 @@ class Worker:
             return JSONResponse({"detail": str(error)}, 503)
         return JSONResponse(asdict(decision))
 
-    def _load(self, bundle: str) -> Engine:
+    def _load(self, bundle: str) -> Predictor:
+        # Here, not above: Serve imports this module in several processes, and torch takes seconds.
+        from model.bundle import find_bundle, load_bundle  # noqa: PLC0415
+        from model.engine import Engine  # noqa: PLC0415
+
         return Engine(
             load_bundle(find_bundle(bundle)),
             max_batch=self._settings.max_batch,
@@ -180,10 +183,8 @@ def build(settings: WorkerSettings) -> serve.Application:
 
     Raises:
         pydantic.ValidationError: a setting can't be used; it names the field and the rule.
-        model.bundle.BundleError: there is no such bundle, or it fails a check.
         workers.signing.KeyFileError: the camera key file can't be read.
     """
-    load_bundle(find_bundle(settings.bundle))
     if settings.camera_keys is not None:
         Keyring(settings.camera_keys)
     application: serve.Application = Worker.bind(settings)  # type: ignore[attr-defined]

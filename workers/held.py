@@ -5,8 +5,8 @@ from asyncio import Future
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from model.engine import Predictor
 from model.planes import Planes
+from model.predictor import Predictor
 from workers.decision import Decision, Outcome, Reason, pack_decision
 from workers.delivery import Commit, Entry
 from workers.refusal import GIVEN_UP, FrameRefused

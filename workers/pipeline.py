@@ -17,8 +17,8 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from model.engine import Prediction, Predictor
 from model.planes import MODALITIES
+from model.predictor import Prediction, Predictor
 from workers.batching import Credit, ReadyQueue
 from workers.decision import Decision
 from workers.decode import decode

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.engine import Prediction
 from model.planes import MODALITIES, Planes
+from model.predictor import Prediction
 from workers import keys
 from workers.decision import Decision, unpack_decision
 from workers.delivery import NO_PARTITION, Commit, Entry, Fate
