@@ -1,0 +1,1 @@
+"""Rendered multi-modal faces, bona fide and attacked; needs the extra `render`."""

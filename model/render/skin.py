@@ -1,0 +1,187 @@
+"""What a face reflects, in colour and in near infrared: painted by where on the face a point is."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+# Linear reflectances of light and dark skin, and of haemoglobin's and melanin's tints on it.
+# Near infrared hardly sees melanin, so faces of all tones look alike there.
+# Source: the shape of published skin reflectance spectra; values are ours, by eye.
+_LIGHT = np.array([0.62, 0.42, 0.33], np.float32)
+_DARK = np.array([0.13, 0.075, 0.05], np.float32)
+_BLOOD = np.array([0.10, -0.06, -0.05], np.float32)
+_HAIR = np.array([[0.02, 0.015, 0.012], [0.09, 0.05, 0.03], [0.35, 0.22, 0.1], [0.4, 0.38, 0.36]])
+
+
+_TABLE_SIDE = 64
+_WRAP = _TABLE_SIDE - 1
+
+
+@dataclass(frozen=True)
+class Skin:
+    """One person's surface.
+
+    Attributes:
+        tone: 0 light to 1 dark.
+        redness: strength of the blood's tint.
+        hair: linear RGB reflectance.
+        hairline_m: height above the head's middle at which hair begins.
+        brow: strength of the eyebrows, [0, 1].
+        beard: strength of a beard's shadow, [0, 1].
+        iris: linear RGB reflectance.
+        grain: strength of freckles and pores.
+        seed: of the noise that this skin has.
+    """
+
+    tone: float
+    redness: float
+    hair: tuple[float, float, float]
+    hairline_m: float
+    brow: float
+    beard: float
+    iris: tuple[float, float, float]
+    grain: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Reflectance:
+    """Per point: rgb (N, 3) and nir (N,), linear, [0, 1]; gloss (N,), strength of highlights."""
+
+    rgb: Array
+    nir: Array
+    gloss: Array
+
+
+def make_skin(identity: np.random.Generator) -> Skin:
+    """Draw a person's skin and hair."""
+    tone = float(identity.beta(1.2, 1.4))
+    hair = _HAIR[0] if tone > 0.6 else _HAIR[identity.integers(len(_HAIR))]
+    return Skin(
+        tone=tone,
+        redness=float(identity.uniform(0.3, 1.2)),
+        hair=tuple(float(x) for x in hair * identity.uniform(0.7, 1.3)),
+        hairline_m=float(identity.uniform(0.045, 0.085)),
+        brow=float(identity.uniform(0.4, 1.0)),
+        beard=float(max(0.0, identity.normal(-0.1, 0.35))),
+        iris=tuple(float(x) for x in identity.uniform((0.02, 0.02, 0.02), (0.15, 0.15, 0.2))),
+        grain=float(identity.uniform(0.5, 1.5)),
+        seed=int(identity.integers(2**31)),
+    )
+
+
+def reflect(skin: Skin, where: Array, is_eye: Array, is_lip: Array) -> Reflectance:
+    """Return the reflectance at points of the face.
+
+    Args:
+        skin: whose.
+        where: (N, 3) m, on the average head, see `model.render.heads.Head.template`.
+        is_eye: (N,) in [0, 1].
+        is_lip: (N,) in [0, 1].
+    """
+    x, y, z = where.T
+    coarse = noise(where / 0.03, skin.seed)
+    fine = noise(where / 0.004, skin.seed + 1)
+    freckles = np.maximum(0, noise(where / 0.0025, skin.seed + 2) - 0.45) * 2
+    tone = np.clip(skin.tone + 0.05 * coarse + 0.06 * skin.grain * freckles, 0, 1)[:, None]
+    rgb = _LIGHT ** (1 - tone) * _DARK**tone
+    cheeks = np.exp(-(((np.abs(x) - 0.035) / 0.02) ** 2) - ((y + 0.025) / 0.02) ** 2)
+    nose = np.exp(-((x / 0.012) ** 2) - ((y + 0.015) / 0.015) ** 2)
+    blood = skin.redness * (0.25 + 0.4 * cheeks + 0.4 * nose + 1.2 * is_lip + 0.2 * coarse)
+    rgb = rgb * (1 + 0.06 * skin.grain * fine[:, None]) + rgb.mean(1, keepdims=True) * (
+        _BLOOD * blood[:, None] * 2
+    )
+    nir = 0.55 - 0.1 * skin.tone + 0.03 * coarse + 0.02 * skin.grain * fine - 0.04 * is_lip
+    gloss = 0.25 + 0.15 * nose + 0.2 * is_lip
+
+    hair = _hair(skin, where, coarse, fine)
+    rgb = _blend(rgb, np.array(skin.hair) * (1 + 0.4 * fine[:, None]), hair)
+    nir = nir * (1 - hair) + hair * (0.12 + 0.25 * skin.hair[0] + 0.05 * fine)
+    gloss = gloss * (1 - hair)
+
+    rgb, nir, gloss = _paint_eyes(skin, where, is_eye, rgb, nir, gloss)
+    return Reflectance(
+        np.clip(rgb, 0.005, 0.95).astype(np.float32),
+        np.clip(nir, 0.01, 0.95).astype(np.float32),
+        np.clip(gloss, 0, 1).astype(np.float32),
+    )
+
+
+def noise(points: Array, seed: int) -> Array:
+    """Return smooth value noise in [-1, 1] at points (N, 3), one lattice step a unit."""
+    cell = np.floor(points)
+    part = (points - cell).astype(np.float32)
+    x, y, z = (part * part * (3 - 2 * part)).T
+    # A different corner of one table of random numbers for each seed.
+    shift = np.random.default_rng(seed).integers(_TABLE_SIDE, size=3)
+    at = cell.astype(np.int64) + shift
+    (x0, y0, z0), (x1, y1, z1) = (at & _WRAP).T, ((at + 1) & _WRAP).T
+    table = _table()
+
+    def along_x(rows: NDArray[np.int64], planes: NDArray[np.int64]) -> Array:
+        low, high = table[planes, rows, x0], table[planes, rows, x1]
+        return low + (high - low) * x
+
+    near = along_x(y0, z0)
+    near += (along_x(y1, z0) - near) * y
+    far = along_x(y0, z1)
+    far += (along_x(y1, z1) - far) * y
+    smooth: Array = near + (far - near) * z
+    return smooth
+
+
+@cache
+def _table() -> Array:
+    side = (_TABLE_SIDE,) * 3
+    return np.random.default_rng(0).uniform(-1, 1, side).astype(np.float32)
+
+
+def _hair(skin: Skin, where: Array, coarse: Array, fine: Array) -> Array:
+    x, y, z = where.T
+    edge = skin.hairline_m + 0.006 * coarse - 0.35 * np.maximum(0, 0.05 - z) - 1.2 * x**2 / 0.08
+    scalp = _step(y - edge, 0.006)
+    arc = 0.034 + 0.1 * np.abs(x) - 2.2 * np.maximum(0, np.abs(x) - 0.035)
+    brows = np.exp(-(((y - arc) / 0.0045) ** 2)) * _step(np.abs(x) - 0.012, 0.004)
+    brows = brows * _step(0.058 - np.abs(x), 0.006) * (z > 0.02) * skin.brow * (0.7 + 0.3 * fine)
+    jaw = _step(-0.035 - y - 0.25 * np.abs(x), 0.012) * _step(z + 0.01, 0.02) * (y > -0.105)
+    beard = jaw * np.clip(skin.beard, 0, 0.9) * (0.6 + 0.4 * fine)
+    return np.clip(np.maximum(np.maximum(scalp, brows), beard), 0, 1).astype(np.float32)
+
+
+def _paint_eyes(
+    skin: Skin, where: Array, is_eye: Array, rgb: Array, nir: Array, gloss: Array
+) -> tuple[Array, Array, Array]:
+    if not (is_eye > 0.5).any():
+        return rgb, nir, gloss
+    eye = is_eye > 0.5
+    x, y, z = where[eye].T
+    # Each eyeball's middle, on the average head: the iris faces forward.
+    side = np.sign(x)
+    radius = np.hypot(x - side * np.abs(x).mean(), y - y.mean())
+    iris = _step(0.0058 - radius, 0.0006)[:, None]
+    pupil = _step(0.0022 - radius, 0.0005)[:, None]
+    white = np.array([0.62, 0.58, 0.55])
+    colour = _blend(
+        _blend(np.tile(white, (len(x), 1)), np.array(skin.iris), iris[:, 0]), 0.01, pupil[:, 0]
+    )
+    rgb, nir, gloss = rgb.copy(), nir.copy(), gloss.copy()
+    rgb[eye] = colour
+    nir[eye] = 0.55 - 0.25 * iris[:, 0] - 0.2 * pupil[:, 0]
+    gloss[eye] = 1.0
+    return rgb, nir, gloss
+
+
+def _blend(under: Array, over: Array | float, amount: Array) -> Array:
+    blended: Array = under * (1 - amount[:, None]) + over * amount[:, None]
+    return blended
+
+
+def _step(value: Array, width: float) -> Array:
+    """Return a smooth step from 0 below -width to 1 above width."""
+    part = np.clip((value / width + 1) / 2, 0, 1)
+    step: Array = part * part * (3 - 2 * part)
+    return step
