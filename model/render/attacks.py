@@ -111,7 +111,7 @@ class Sheet:
         )
 
 
-def show_print(
+def show_print(  # noqa: PLR0913, PLR0917 - a scene is made of this much
     species: str, photo: Photo, behind: Picture, sheet: Sheet, view: View, light: Light, seed: int
 ) -> Picture:
     """Return the scene with a cut-out print held before the person in `behind`."""
@@ -129,7 +129,7 @@ def show_print(
     return behind
 
 
-def show_screen(
+def show_screen(  # noqa: PLR0913, PLR0917 - a scene is made of this much
     species: str, photo: Photo, behind: Picture, sheet: Sheet, view: View, light: Light, seed: int
 ) -> Picture:
     """Return the scene with a phone or tablet held before the person in `behind`."""
@@ -209,7 +209,7 @@ def _sample(image: Array, place: Array, threshold: float) -> NDArray[np.bool_]:
     return above
 
 
-def _lit(
+def _lit(  # noqa: PLR0913, PLR0917 - a scene is made of this much
     place: Array,
     depth: Array,
     slant: Array,

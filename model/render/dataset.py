@@ -30,6 +30,7 @@ SPLITS = ("train", "val", "test")
 _TRAIN_PRINTS, _TEST_PRINTS = PRINTS[3:], PRINTS[:3]
 # A seed's last digits number the samples of a subject.
 _MAX_SAMPLES = 1000
+_ENDINGS = ("rgb.jpg", "depth.png", "ir.jpg")
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ def _write_lists(config: RenderConfig) -> None:
             folder = _folder(config, subject)
             for row in json.loads((folder / "samples.json").read_text(encoding="utf-8")):
                 stem = folder / row["name"]
-                planes = (Path(f"{stem}_{end}") for end in ("rgb.jpg", "depth.png", "ir.jpg"))
-                entry = ListEntry(*planes, label=int(row["species"] == BONA_FIDE))
+                rgb, depth, ir = (Path(f"{stem}_{end}") for end in _ENDINGS)
+                entry = ListEntry(rgb, depth, ir, int(row["species"] == BONA_FIDE))
                 index.write(json.dumps({**row, "split": split}) + "\n")
                 protocols["grand"][split].append(entry)
                 allowed = _TRAIN_PRINTS if split == "train" else _TEST_PRINTS

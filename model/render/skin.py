@@ -83,7 +83,7 @@ def reflect(skin: Skin, where: Array, is_eye: Array, is_lip: Array) -> Reflectan
         is_eye: (N,) in [0, 1].
         is_lip: (N,) in [0, 1].
     """
-    x, y, z = where.T
+    x, y, _ = where.T
     coarse = noise(where / 0.03, skin.seed)
     fine = noise(where / 0.004, skin.seed + 1)
     freckles = np.maximum(0, noise(where / 0.0025, skin.seed + 2) - 0.45) * 2
@@ -158,7 +158,7 @@ def _paint_eyes(
     if not (is_eye > 0.5).any():
         return rgb, nir, gloss
     eye = is_eye > 0.5
-    x, y, z = where[eye].T
+    x, y, _ = where[eye].T
     # Each eyeball's middle, on the average head: the iris faces forward.
     side = np.sign(x)
     radius = np.hypot(x - side * np.abs(x).mean(), y - y.mean())

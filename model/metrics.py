@@ -1,0 +1,181 @@
+"""Error rates of presentation attack detection, with their intervals.
+
+A presentation is accepted when its bona fide score is at or above the threshold.
+Source: ISO/IEC 30107-3 for APCER, BPCER and non-response rates; Clopper and Pearson, Biometrika
+1934, for the intervals, by way of the F distribution's relation to the beta distribution.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float32] | NDArray[np.float64]
+Labels = NDArray[np.int64] | NDArray[np.bool_]
+
+
+class MetricError(ValueError):
+    """The scores can't be judged: a class is empty, or a score is not a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Errors among trials.
+
+    Attributes:
+        errors: how many went wrong.
+        trials: of how many.
+    """
+
+    errors: int
+    trials: int
+
+    @property
+    def value(self) -> float:
+        """The rate, [0, 1]."""
+        return self.errors / self.trials
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the Clopper-Pearson interval; with no errors its end is about 3 / trials."""
+        tail = (1 - confidence) / 2
+        low = _beta_quantile(self.errors, self.trials - self.errors + 1, tail)
+        high = _beta_quantile(self.errors + 1, self.trials - self.errors, 1 - tail)
+        return low, high
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How well a threshold tells the classes apart.
+
+    Attributes:
+        threshold: the score from which a presentation is accepted.
+        bpcer: bona fide presentations refused.
+        apcer_of: attack presentations accepted, per PAI species.
+        apcer_pooled: attack presentations accepted, all species together, as CASIA-SURF counts.
+    """
+
+    threshold: float
+    bpcer: Rate
+    apcer_of: dict[str, Rate]
+    apcer_pooled: Rate
+
+    @property
+    def apcer(self) -> float:
+        """The worst species' rate: what ISO/IEC 30107-3 reports."""
+        return max(rate.value for rate in self.apcer_of.values())
+
+    @property
+    def acer(self) -> float:
+        """Mean of APCER and BPCER; never to be told without the two."""
+        return (self.apcer + self.bpcer.value) / 2
+
+    @property
+    def acer_pooled(self) -> float:
+        """Mean of pooled APCER and BPCER: CASIA-SURF's ACER."""
+        return (self.apcer_pooled.value + self.bpcer.value) / 2
+
+
+def judge(scores: Scores, species: Sequence[str], threshold: float) -> Report:
+    """Return the error rates at a threshold.
+
+    Args:
+        scores: (N,) bona fide scores.
+        species: PAI species of each, `bona_fide` for none.
+        threshold: in [0, 1].
+
+    Raises:
+        MetricError: a class is empty, or a score is not a number.
+    """
+    names = np.asarray(species)
+    is_bona_fide = names == "bona_fide"
+    check(scores, is_bona_fide)
+    accepted = scores >= threshold
+    attacks = sorted(set(names[~is_bona_fide].tolist()))
+    return Report(
+        threshold=threshold,
+        bpcer=Rate(int((~accepted[is_bona_fide]).sum()), int(is_bona_fide.sum())),
+        apcer_of={
+            name: Rate(int(accepted[names == name].sum()), int((names == name).sum()))
+            for name in attacks
+        },
+        apcer_pooled=Rate(int(accepted[~is_bona_fide].sum()), int((~is_bona_fide).sum())),
+    )
+
+
+def tpr_at_fpr(scores: Scores, is_bona_fide: Labels, fpr: float) -> tuple[float, float]:
+    """Return the best TPR at a threshold whose FPR does not exceed `fpr`, and that threshold."""
+    check(scores, is_bona_fide)
+    bona_fide = np.asarray(is_bona_fide, bool)
+    attacks = np.sort(scores[~bona_fide])[::-1]
+    allowed = math.floor(fpr * len(attacks) + 1e-9)
+    # Just above the first attack that must not be accepted.
+    threshold = (
+        float(np.nextafter(attacks[allowed], np.inf)) if allowed < len(attacks) else -math.inf
+    )
+    return float((scores[bona_fide] >= threshold).mean()), threshold
+
+
+def equal_error(scores: Scores, is_bona_fide: Labels) -> tuple[float, float]:
+    """Return the equal error rate and its threshold: where FPR and FNR differ least."""
+    check(scores, is_bona_fide)
+    bona_fide = np.asarray(is_bona_fide, bool)
+    thresholds = np.unique(scores)
+    accepted_attacks = (
+        1 - np.searchsorted(np.sort(scores[~bona_fide]), thresholds) / (~bona_fide).sum()
+    )
+    refused = np.searchsorted(np.sort(scores[bona_fide]), thresholds) / bona_fide.sum()
+    best = int(np.abs(accepted_attacks - refused).argmin())
+    return float((accepted_attacks[best] + refused[best]) / 2), float(thresholds[best])
+
+
+def check(scores: Scores, is_bona_fide: Labels) -> None:
+    """Return if the scores can be judged.
+
+    Raises:
+        MetricError: they can't; the message says why.
+    """
+    if len(scores) != len(is_bona_fide):
+        raise MetricError(f"{len(scores)} scores for {len(is_bona_fide)} labels")
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise MetricError(f"score {bad[0]} is {scores[bad[0]]}")
+    count = int(np.asarray(is_bona_fide, bool).sum())
+    if count in (0, len(scores)):
+        raise MetricError(f"{count} of {len(scores)} presentations are bona fide: a class is empty")
+
+
+def _beta_quantile(a: int, b: int, probability: float) -> float:
+    """Return where Beta(a, b)'s distribution function is `probability`, for whole a and b."""
+    if a == 0:
+        return 0.0
+    if b == 0:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _binomial_tail(a, a + b - 1, middle) < probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _binomial_tail(least: int, trials: int, chance: float) -> float:
+    """Return the probability of at least `least` successes: Beta's distribution function."""
+    if chance <= 0 or chance >= 1:
+        return float(chance >= 1)
+    successes = np.arange(least, trials + 1)
+    logs = (
+        math.lgamma(trials + 1)
+        - _log_factorial(successes)
+        - _log_factorial(trials - successes)
+        + successes * math.log(chance)
+        + (trials - successes) * math.log1p(-chance)
+    )
+    return float(np.exp(logs).sum())
+
+
+def _log_factorial(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.array([math.lgamma(number + 1) for number in numbers.tolist()])
