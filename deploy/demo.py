@@ -139,8 +139,9 @@ class _Demo:
             return {}
 
     async def _read_decisions(self) -> None:
-        names = [keys.decisions(partition) for partition in range(self._settings.partitions)]
-        async for _, decision in follow(self._client, names, after_id="0"):
+        partitions = range(self._settings.partitions)
+        from_the_start = {keys.decisions(partition): "0" for partition in partitions}
+        async for _, decision in follow(self._client, from_the_start):
             now_s = time.monotonic()
             ledger = self._fleet.ledger
             if not ledger.decided:

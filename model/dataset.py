@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -61,17 +62,14 @@ class Dataset:
             rng: all chance comes from here.
         """
         starts = rng.integers(0, STORED_PX - size + 1, (len(rows), 2))
-        stored = _stored(self.planes, rows, starts, size)
-        flip = torch.from_numpy(rng.random(len(rows)) < 0.5)
-        planes = [
-            torch.where(flip.view(-1, *[1] * (plane.ndim - 1)), plane.flip(2), plane)
-            for plane in stored[:3]
-        ]
+        stored = _stored(self.planes, rows, starts, size, rng.random(len(rows)) < 0.5)
         gain = torch.from_numpy(rng.uniform(0.75, 1.3, (len(rows), 1, 1, 4)).astype(np.float32))
-        planes[0] = (planes[0] * gain[..., :3]).clamp(0, 255).to(torch.uint8)
-        planes[2] = (planes[2] * gain[..., 3]).clamp(0, 255).to(torch.uint8)
-        rgb, depth, ir = planes
-        return Stored(rgb, depth, ir, _drop(stored.present, dropout, rng))
+        return Stored(
+            rgb=(stored.rgb * gain[..., :3]).clamp(0, 255).to(torch.uint8),
+            depth=stored.depth,
+            ir=(stored.ir * gain[..., 3]).clamp(0, 255).to(torch.uint8),
+            present=_drop(stored.present, dropout, rng),
+        )
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -133,20 +131,24 @@ def _species(path: Path, entries: list[ListEntry]) -> tuple[str, ...]:
 
 
 def _stored(
-    planes: PlaneBatch, rows: NDArray[np.int64], starts: NDArray[np.int64], size: int
+    planes: PlaneBatch,
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    size: int,
+    flips: NDArray[np.bool_] | None = None,
 ) -> Stored:
-    rgb, depth, ir = (
-        torch.from_numpy(
-            np.stack(
-                [
-                    plane[row, top : top + size, left : left + size]
-                    for row, (top, left) in zip(rows, starts, strict=True)
-                ]
-            )
-        )
-        for plane in (planes.rgb, planes.depth, planes.ir)
+    steps = np.ones(len(rows), np.int64) if flips is None else np.where(flips, -1, 1)
+
+    def cut(plane: NDArray[Any]) -> torch.Tensor:
+        crops = [
+            plane[row, top : top + size, left : left + size][:, ::step]
+            for row, (top, left), step in zip(rows, starts, steps, strict=True)
+        ]
+        return torch.from_numpy(np.stack(crops))
+
+    return Stored(
+        cut(planes.rgb), cut(planes.depth), cut(planes.ir), torch.from_numpy(planes.present[rows])
     )
-    return Stored(rgb, depth, ir, torch.from_numpy(planes.present[rows]))
 
 
 def _drop(present: torch.Tensor, dropout: float, rng: np.random.Generator) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.bundle import Bundle, Threshold, save_bundle
-from model.dataset import Dataset, batches, load_dataset, subsets
+from model.dataset import STORED_PX, Dataset, batches, load_dataset, subsets
 from model.loss import AbcForm, AverageBinaryCenterLoss
 from model.metrics import Report, equal_error, judge
 from model.network import BONA_FIDE, MmfCNN, NetworkConfig
@@ -188,7 +188,8 @@ def _bundle(network: MmfCNN, val_set: Dataset, config: TrainingConfig) -> Bundle
     return Bundle(
         name=config.bundle.name,
         network=network.eval(),
-        crop_margin=config.crop_margin,
+        # Training cuts its input out of a larger crop, so faces fill more of it: serve them so.
+        crop_margin=((1 + 2 * config.crop_margin) * config.network.size / STORED_PX - 1) / 2,
         thresholds=thresholds,
         selftest=PlaneBatch(*(plane.numpy() for plane in stored)),
         selftest_scores=scores[rows].astype(np.float32),

@@ -7,7 +7,7 @@ if opens_door(decision, now_ms=time.time() * 1000):
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from workers import keys
@@ -49,27 +49,39 @@ async def decisions_of(
         partitions: the deployment's number of partitions.
         after_id: id of the last decision known; "$": only new ones; "0": all that are kept.
     """
-    partition = keys.partition_of(camera_id, partitions)
-    name = keys.camera_decisions(partition, camera_id)
-    async for _, decision in follow(client, [name], after_id):
+    name = keys.camera_decisions(keys.partition_of(camera_id, partitions), camera_id)
+    after = await last_ids(client, [name]) if after_id == "$" else {name: after_id}
+    async for _, decision in follow(client, after):
         yield decision
 
 
+async def last_ids(client: AsyncClient, names: Iterable[str]) -> dict[str, str]:
+    """Return the id of each stream's newest entry: `follow` it from now on.
+
+    The server's own "$" would skip what is added between two reads.
+    """
+    newest: dict[str, str] = {}
+    for name in names:
+        rows: Any = await client.xrevrange(name, count=1)
+        newest[name] = rows[0][0].decode() if rows else "0"
+    return newest
+
+
 async def follow(
-    client: AsyncClient, names: Sequence[str], after_id: str = "$"
+    client: AsyncClient, after: Mapping[str, str]
 ) -> AsyncIterator[tuple[str, Decision]]:
     """Yield (entry id, decision) of several decision streams of one server, for ever.
 
     An unreachable server is waited for; what was committed meanwhile comes afterwards.
+
+    Args:
+        client: from `workers.connection.connect`, with a time-out above 1 s.
+        after: the last entry id known, by the stream's name.
     """
-    last = dict.fromkeys(names, after_id)
-    if after_id == "$":
-        # "$" would skip what is added between two reads: begin at a fixed id instead.
-        last = {name: await _last_id(client, name) for name in names}
+    last: Any = dict(after)
     while True:
-        cursor: Any = dict(last)
         try:
-            answer: Any = await client.xread(cursor, count=_PAGE, block=_BLOCK_MS)
+            answer: Any = await client.xread(last, count=_PAGE, block=_BLOCK_MS)
         except UNAVAILABLE as error:
             _log.warning("decisions can't be read, trying again: %s", error)
             await asyncio.sleep(_RETRY_S)
@@ -78,8 +90,3 @@ async def follow(
             for entry_id, fields in rows:
                 last[name.decode()] = entry_id.decode()
                 yield entry_id.decode(), unpack_decision(fields[b"d"])
-
-
-async def _last_id(client: AsyncClient, name: str) -> str:
-    rows: Any = await client.xrevrange(name, count=1)
-    return str(rows[0][0].decode()) if rows else "0"

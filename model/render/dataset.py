@@ -19,12 +19,12 @@ from pathlib import Path
 import cv2
 from rich.progress import Progress
 
+from model.dataset import STORED_PX
 from model.lists import ListEntry, write_list
 from model.planes import Planes, crop_planes
 from model.render.attacks import BONA_FIDE, MASKS, PRINTS, SCREENS
 from model.render.presentation import RenderedFrame, present
 
-STORED_PX = 124
 CROP_MARGIN = 0.2
 SPLITS = ("train", "val", "test")
 _TRAIN_PRINTS, _TEST_PRINTS = PRINTS[3:], PRINTS[:3]

@@ -1,0 +1,53 @@
+"""A small bundle with random weights, made in a second: for tests of the way, not of the judgement."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.bundle import Bundle, Threshold, save_bundle
+from model.dataset import subsets
+from model.network import BONA_FIDE, MmfCNN, NetworkConfig
+from model.normalise import Stored
+from model.planes import PlaneBatch
+
+SIZE = 64
+
+
+def random_planes(count: int, seed: int = 0, size: int = SIZE) -> PlaneBatch:
+    rng = np.random.default_rng(seed)
+    return PlaneBatch(
+        rgb=rng.integers(0, 256, (count, size, size, 3), np.uint8),
+        depth=rng.integers(300, 900, (count, size, size), np.uint16),
+        ir=rng.integers(0, 256, (count, size, size), np.uint8),
+        present=np.ones((count, 3), np.bool_),
+    )
+
+
+def stored(planes: PlaneBatch) -> Stored:
+    return Stored(
+        torch.from_numpy(planes.rgb),
+        torch.from_numpy(planes.depth),
+        torch.from_numpy(planes.ir),
+        torch.from_numpy(planes.present),
+    )
+
+
+def random_bundle(name: str = "random", seed: int = 0) -> Bundle:
+    torch.manual_seed(seed)
+    network = MmfCNN(NetworkConfig(depth=18, width=0.125, size=SIZE)).eval()
+    planes = random_planes(4)
+    with torch.inference_mode():
+        scores = network(stored(planes)).logits.softmax(1)[:, BONA_FIDE].numpy()
+    return Bundle(
+        name=name,
+        network=network,
+        crop_margin=0.2,
+        thresholds={"+".join(each): Threshold(float(np.median(scores))) for each in subsets()},
+        selftest=planes,
+        selftest_scores=scores,
+    )
+
+
+def write_random_bundle(folder: Path) -> Path:
+    return save_bundle(random_bundle(), folder)
