@@ -1,10 +1,17 @@
-"""The `livegate` command."""
+"""The `livegate` command: what an integrator, an operator and a model engineer type.
+
+Heavy libraries are imported where they are used, so that `--help` answers at once.
+"""
 
 import json
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from deploy import home
 
 app = typer.Typer(
     name="livegate",
@@ -13,10 +20,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-@app.callback()
-def main() -> None:
-    """Face presentation attack detection for access-control cameras."""
+Folder = Annotated[
+    Path, typer.Option(help="Folder of the deployment: its keys, data and addresses.")
+]
+Redis = Annotated[
+    str | None, typer.Option(help="Server of a deployment elsewhere, redis:// or rediss://.")
+]
+Partitions = Annotated[
+    int, typer.Option(min=1, max=256, help="With --redis: that deployment's partitions.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command()
@@ -27,11 +40,193 @@ def demo(
 ) -> None:
     """Run a whole deployment on this machine with 8 simulated cameras, and account for it.
 
-    The last line printed is one JSON object with what became of every frame.
+    The last line printed is one JSON object with what became of every frame; the exit status is
+    1 if a frame was lost or decided twice.
     """
-    from deploy.demo import run_demo  # noqa: PLC0415 - `livegate --help` should not load Ray
+    from deploy.demo import run_demo
 
     account = run_demo(seconds, Console())
     typer.echo(json.dumps(account))
     if account["lost"] or account["duplicates"]:
         raise typer.Exit(code=1)
+
+
+@app.command()
+def up(
+    config: Annotated[
+        Path | None, typer.Option(help="Serve config; the shipped ray_config.yaml if not given.")
+    ] = None,
+    folder: Folder = home.DEFAULT,
+    redis: Annotated[
+        str | None,
+        typer.Option(help="Server to use; an embedded one on loopback is started if not given."),
+    ] = None,
+) -> None:
+    """Start a deployment on this machine: server, Ray and replicas, until Ctrl-C.
+
+    Connect a camera from another terminal with `livegate camera`, and watch with
+    `livegate decisions --follow`.
+    """
+    from deploy.up import run_deployment
+
+    run_deployment(home.Home(folder), config, redis, Console())
+
+
+@app.command()
+def camera(
+    camera_id: Annotated[
+        str, typer.Option("--id", help="Who sends: 1 to 64 of A-Z a-z 0-9 . _ -")
+    ] = "camera-1",
+    source: Annotated[
+        str,
+        typer.Option(
+            help="What it sends: `rendered` (the sample set), a folder with the folders rgb, depth "
+            "and ir, or a CASIA-SURF list file."
+        ),
+    ] = "rendered",
+    fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
+    depth_unit_mm: Annotated[
+        float, typer.Option(min=0.001, max=100, help="Millimetres a count of 16-bit depth.")
+    ] = 1.0,
+    folder: Folder = home.DEFAULT,
+    redis: Redis = None,
+    partitions: Partitions = 4,
+) -> None:
+    """Publish frames as a camera does; an unknown camera gets a key first."""
+    from deploy.watch import publish
+
+    address = _address(folder, redis, partitions)
+    key = home.Home(folder).key_of(camera_id)
+    sent = publish(address, camera_id, key, source, fps, seconds, depth_unit_mm)
+    typer.echo(
+        f"acknowledged {sent.acknowledged}, dropped {sent.dropped}, unknown {sent.unknown}, "
+        f"refused {sent.refused}" + (f"; last error: {sent.last_error}" if sent.last_error else "")
+    )
+    if not sent.acknowledged:
+        raise typer.Exit(code=1)
+
+
+@app.command()
+def decisions(
+    camera: Annotated[str | None, typer.Option(help="Of this camera only.")] = None,
+    follow: Annotated[bool, typer.Option(help="Go on with new ones until Ctrl-C.")] = False,
+    last: Annotated[int, typer.Option(min=0, max=10_000, help="How many of the past.")] = 20,
+    as_json: AsJson = False,
+    folder: Folder = home.DEFAULT,
+    redis: Redis = None,
+    partitions: Partitions = 4,
+) -> None:
+    """Show decisions, the oldest first."""
+    from deploy.watch import show_decisions
+
+    address = _address(folder, redis, partitions)
+    show_decisions(address, camera, last=last, follow_on=follow, as_json=as_json)
+
+
+@app.command()
+def status(
+    as_json: AsJson = False,
+    folder: Folder = home.DEFAULT,
+    redis: Redis = None,
+    partitions: Partitions = 4,
+) -> None:
+    """Show the backlog, partition by partition, and what the replicas say of themselves."""
+    from deploy.watch import show_status
+
+    show_status(_address(folder, redis, partitions), as_json=as_json)
+
+
+@app.command()
+def render(
+    folder: Annotated[Path, typer.Argument(help="Where to; what is there is not rendered again.")],
+    subjects: Annotated[
+        tuple[int, int, int], typer.Option(help="Subjects in train, val and test.")
+    ] = (260, 30, 50),
+    seed: Annotated[int, typer.Option(min=0, help="Of everything in it.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="How many render at once.")] = 2,
+) -> None:
+    """Render a data set of bona fide and attack presentations (needs the extra `render`)."""
+    try:
+        from model.render.dataset import RenderConfig, render_dataset
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is missing: install the extra, pip install 'livegate[render]'"
+        ) from error
+
+    made = render_dataset(RenderConfig(folder, subjects=subjects, seed=seed, processes=processes))
+    typer.echo(f"lists are in {made}")
+
+
+@app.command()
+def train(
+    train_list: Annotated[Path, typer.Argument(help="List file to train on.")],
+    val_list: Annotated[Path, typer.Argument(help="List file of other subjects.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
+    depth: Annotated[int, typer.Option(help="Of the ResNet branches: 18 or 34.")] = 34,
+    width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 1.0,
+    gate: Annotated[str, typer.Option(help="`paper` or `released`.")] = "paper",
+    epochs: Annotated[int, typer.Option(min=1)] = 101,
+    batch: Annotated[int, typer.Option(min=2)] = 128,
+    learning_rate: Annotated[float, typer.Option(min=1e-6)] = 0.01,
+    decay: Annotated[float, typer.Option(min=0.01, max=1)] = 0.95,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    about: Annotated[str, typer.Option(help="Training data and its licence.")] = "",
+) -> None:
+    """Train mmfCNN on CASIA-SURF style list files and write a model bundle."""
+    from model.network import NetworkConfig
+    from model.training import TrainingConfig
+    from model.training import train as run
+
+    config = TrainingConfig(
+        train=train_list,
+        val=val_list,
+        bundle=bundle,
+        network=NetworkConfig(depth=depth, width=width, gate=gate),  # type: ignore[arg-type]
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        decay=decay,
+        seed=seed,
+        threads=threads,
+        about=about,
+    )
+    for epoch in run(config):
+        typer.echo(
+            f"epoch {epoch.number:3d}  loss {epoch.train_loss:.4f}  val {epoch.val_loss:.4f}  "
+            f"APCER {epoch.report.apcer:.4f}  BPCER {epoch.report.bpcer.value:.4f}  "
+            f"ACER {epoch.report.acer:.4f}"
+        )
+    typer.echo(f"bundle: {bundle}")
+
+
+class UserError(RuntimeError):
+    """Something that the person at the keyboard can mend; the message says how."""
+
+
+def main() -> None:
+    """Run the command; an error that was foreseen is told in one line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not _is_foreseen(error):
+            raise
+        typer.echo(f"livegate: {error}", err=True)
+        sys.exit(2)
+
+
+def _is_foreseen(error: Exception) -> bool:
+    from redis.exceptions import RedisError
+
+    own = type(error).__module__.partition(".")[0] in ("model", "workers", "loadtest", "deploy")
+    return own or isinstance(error, RedisError | FileExistsError | FileNotFoundError | ValueError)
+
+
+def _address(folder: Path, redis: str | None, partitions: int) -> home.Address:
+    if redis is not None:
+        home.Home(folder).prepare()
+        return home.Address(redis, partitions)
+    return home.Home(folder).address()

@@ -1,4 +1,4 @@
-"""A small bundle with random weights, made in a second: for tests of the way, not of the judgement."""
+"""A small bundle with random weights, made in a second: to test the way, not the judgement."""
 
 from pathlib import Path
 

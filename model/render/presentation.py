@@ -101,7 +101,8 @@ def present(
         else:
             upright = replace(moved, turn=_rotation(*pose))
             picture = shoot(head, skin, upright, light)
-            held = replace(sheet, centre_m=sheet.centre_m + rng.normal(0, 0.002, 3))
+            sway = rng.normal(0, 0.002, 3).astype(np.float32)
+            held = replace(sheet, centre_m=sheet.centre_m + sway)
             show = show_print if species in PRINTS else show_screen
             picture = show(species, photo, picture, held, moved, light, seed)
             corners = _face_on(held, photo.view, moved)

@@ -5,7 +5,7 @@ stereo: noise grows with the square of the distance); Foix et al., IEEE Sensors 
 flight: flying pixels at edges). The constants are ours.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -20,31 +20,29 @@ DEPTH_SENSORS: tuple[DepthSensor, ...] = ("stereo", "tof")
 
 def colour(picture: Picture, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return (S, S, 3) uint8 RGB: exposure, white balance, blur, noise and sRGB's curve."""
-    linear = cv2.GaussianBlur(picture.rgb, (0, 0), float(rng.uniform(0.4, 0.9)))
+    linear: NDArray[Any] = cv2.GaussianBlur(picture.rgb, (0, 0), float(rng.uniform(0.4, 0.9)))
     bright = np.percentile(linear, 90) + 1e-6
     linear = linear * (rng.uniform(0.45, 0.95) / bright)
     linear = linear * rng.uniform(0.92, 1.08, 3)
     gain = rng.uniform(0.002, 0.012)
     linear = linear + rng.normal(0, 1, linear.shape) * gain * (0.3 + np.sqrt(np.abs(linear)))
-    curved = np.clip(linear, 0, 1) ** (1 / 2.2)
-    return (curved * 255 + 0.5).astype(np.uint8)
+    return _quantised(linear, 2.2)
 
 
 def infrared(picture: Picture, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return (S, S) uint8, exposed for what is in the middle, as far as the gain goes."""
-    linear = cv2.GaussianBlur(picture.nir, (0, 0), float(rng.uniform(0.4, 0.9)))
+    linear: NDArray[Any] = cv2.GaussianBlur(picture.nir, (0, 0), float(rng.uniform(0.4, 0.9)))
     quarter = len(linear) // 4
     bright = float(np.percentile(linear[quarter:-quarter, quarter:-quarter], 85)) + 1e-6
     gain = float(np.clip(rng.uniform(0.3, 0.6) / bright, 0.3, 5.0))
     # Gain lifts the noise with the picture: a dark frame stays a noisy, dark frame.
     linear = (linear + rng.normal(0, 1, linear.shape) * rng.uniform(0.002, 0.008)) * gain
-    curved = np.clip(linear, 0, 1) ** (1 / 1.6)
-    return (curved * 255 + 0.5).astype(np.uint8)
+    return _quantised(linear, 1.6)
 
 
 def depth_mm(picture: Picture, sensor: DepthSensor, rng: np.random.Generator) -> NDArray[np.uint16]:
     """Return (S, S) uint16 mm, 0 = hole."""
-    depth = picture.depth_m.astype(np.float32)
+    depth: NDArray[Any] = picture.depth_m.astype(np.float32)
     near = cv2.erode(depth, np.ones((3, 3), np.uint8))
     is_edge = cv2.dilate(depth, np.ones((3, 3), np.uint8)) - near > 0.03
     strength = rng.uniform(0.7, 1.6)
@@ -52,7 +50,7 @@ def depth_mm(picture: Picture, sensor: DepthSensor, rng: np.random.Generator) ->
         # Matching works on patches: detail is lost, and what noise there is has their size.
         depth = cv2.medianBlur(depth, 5)
         patches = cv2.GaussianBlur(rng.normal(0, 1, depth.shape).astype(np.float32), (0, 0), 1.6)
-        measured = depth + patches * 4.5 * 0.0018 * strength * (depth / 0.5) ** 2
+        measured: NDArray[Any] = depth + patches * 4.5 * 0.0018 * strength * (depth / 0.5) ** 2
         hole = 0.75 * is_edge
     else:
         flying = is_edge & (rng.random(depth.shape) < 0.5)
@@ -73,5 +71,10 @@ def depth_mm(picture: Picture, sensor: DepthSensor, rng: np.random.Generator) ->
 
 def to_uint8(linear: Array) -> NDArray[np.uint8]:
     """Return a linear picture as 8-bit sRGB, without noise: what a printer or screen is given."""
-    curved: NDArray[np.uint8] = (np.clip(linear, 0, 1) ** (1 / 2.2) * 255 + 0.5).astype(np.uint8)
-    return curved
+    return _quantised(linear, 2.2)
+
+
+def _quantised(linear: NDArray[Any], gamma: float) -> NDArray[np.uint8]:
+    curved = np.clip(linear, 0, 1) ** (1 / gamma)
+    quantised: NDArray[np.uint8] = (curved * 255 + 0.5).astype(np.uint8)
+    return quantised

@@ -1,0 +1,88 @@
+"""What a camera started by hand publishes: the sample set, a folder of pictures, or a list file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+from loadtest.samples import load_samples
+from model.lists import read_list
+from model.planes import MODALITIES
+from workers.wire import Codec, EncodedPlane
+
+RENDERED = "rendered"
+_CODECS: dict[str, Codec] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+
+
+class SourceError(ValueError):
+    """There is nothing to publish; the message says what was looked for, and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """A frame to publish.
+
+    Attributes:
+        planes: encoded, as they are published.
+        face_box: (x, y, w, h) px; None: the planes are face crops.
+        name: presentation it is of.
+    """
+
+    planes: dict[str, EncodedPlane]
+    face_box: tuple[float, float, float, float] | None
+    name: str
+
+
+def open_source(source: str, depth_unit_mm: float = 1.0) -> Iterator[SourceFrame]:
+    """Return the frames of a source, over and over.
+
+    Args:
+        source: `rendered`; or a folder with the folders `rgb`, `depth` and `ir` (one at least),
+            whose files go together by name; or a CASIA-SURF list file.
+        depth_unit_mm: millimetres a count of 16-bit depth.
+
+    Raises:
+        SourceError: there is no such source, or nothing in it.
+        model.lists.ListError: the list file breaks a rule.
+    """
+    if source == RENDERED:
+        return cycle(
+            [
+                SourceFrame(frame.planes, frame.face_box, presentation.name)
+                for presentation in load_samples()
+                for frame in presentation.frames
+            ]
+        )
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, depth_unit_mm)
+    if path.is_file():
+        files = [
+            {"rgb": entry.rgb, "depth": entry.depth, "ir": entry.ir} for entry in read_list(path)
+        ]
+        return _files(files, depth_unit_mm)
+    raise SourceError(f"{source}: neither `{RENDERED}`, nor a folder, nor a list file")
+
+
+def _folder(folder: Path, depth_unit_mm: float) -> Iterator[SourceFrame]:
+    by_stem: dict[str, dict[str, Path]] = {}
+    for modality in MODALITIES:
+        for file in sorted((folder / modality).glob("*")):
+            if file.suffix.lower() in _CODECS:
+                by_stem.setdefault(file.stem, {})[modality] = file
+    if not by_stem:
+        raise SourceError(f"{folder}: no .jpg or .png in its folders rgb, depth or ir")
+    return _files([by_stem[stem] for stem in sorted(by_stem)], depth_unit_mm)
+
+
+def _files(frames: list[dict[str, Path]], depth_unit_mm: float) -> Iterator[SourceFrame]:
+    """Read each frame when its turn comes: a list may name more pictures than fit in memory."""
+    for files in cycle(frames):
+        planes = {}
+        for modality, file in files.items():
+            codec = _CODECS.get(file.suffix.lower())
+            if codec is None:
+                raise SourceError(f"{file}: not a .jpg or .png file")
+            unit_mm = depth_unit_mm if modality == "depth" else 1.0
+            planes[modality] = EncodedPlane(codec, file.read_bytes(), unit_mm=unit_mm)
+        yield SourceFrame(planes, None, next(iter(files.values())).stem)
