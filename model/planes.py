@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 MODALITIES = ("rgb", "depth", "ir")
 
+_MAX_BOX = 4
+
 Image = NDArray[Any]
 Box = tuple[float, float, float, float]
 
@@ -95,8 +97,11 @@ def crop_planes(
     square = None
     if face_box is not None:
         x, y, w, h = face_box
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        if not (x < width and y < height and x + w > 0 and y + h > 0):
             raise PlaneError(f"face_box {face_box} lies outside the {width} x {height} px plane")
+        if not max(w, h) <= _MAX_BOX * max(width, height):
+            # The border around the plane would cost gigabytes.
+            raise PlaneError(f"face_box {face_box} is far larger than {width} x {height} px")
         side = max(w, h) * (1 + 2 * margin)
         left, top = x + w / 2 - side / 2, y + h / 2 - side / 2
         # In parts of the plane, so that it fits planes of other sizes.
@@ -175,9 +180,6 @@ def _window(plane: Image, square: Box) -> Image:
     bottom = max(top + 1, round((square[1] + square[3]) * height))
     inside = plane[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
     borders = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
-    # A box can claim to be far larger than the plane: bounded, or the border costs gigabytes.
-    if max(borders) > 4 * max(height, width):
-        raise PlaneError(f"face_box is far larger than the {width} x {height} px plane")
     if any(borders):
         inside = cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=0)
     return np.ascontiguousarray(inside)

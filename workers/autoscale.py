@@ -98,8 +98,8 @@ def scale(current: int, needs: Mapping[float, int], rule: Rule, now_s: float) ->
 
     Source: the stabilisation windows of Kubernetes' HorizontalPodAutoscaler.
     """
-    floor = min(needed for at_s, needed in needs.items() if at_s >= now_s - rule.upscale_s)
-    ceiling = max(needed for at_s, needed in needs.items() if at_s >= now_s - rule.downscale_s)
+    floor = min(_in_force(needs, now_s - rule.upscale_s))
+    ceiling = max(_in_force(needs, now_s - rule.downscale_s))
     if current < floor:
         return floor
     return min(current, ceiling)
@@ -177,7 +177,8 @@ class BacklogPolicy:
             self._needs[now_s] = current
         self._needs[now_s] = replicas_needed(load, rule)
         horizon_s = now_s - max(rule.upscale_s, rule.downscale_s)
-        self._needs = {at_s: n for at_s, n in self._needs.items() if at_s >= horizon_s}
+        oldest_s = max((at_s for at_s in self._needs if at_s <= horizon_s), default=horizon_s)
+        self._needs = {at_s: n for at_s, n in self._needs.items() if at_s >= oldest_s}
         wanted = scale(current, self._needs, rule, now_s)
         if wanted != current:
             _log.info("replicas %d -> %d for %s", current, wanted, load)
@@ -192,6 +193,12 @@ class BacklogPolicy:
             return
         arrival_fps = self._rate.saw(sum(each.added for each in figures), time.monotonic())
         self._load = Load(arrival_fps, sum(each.total for each in figures), self._service_fps)
+
+
+def _in_force(needs: Mapping[float, int], since_s: float) -> list[int]:
+    """Return the needs that held at any time since then: also the one that held at its start."""
+    start_s = max((at_s for at_s in needs if at_s <= since_s), default=since_s)
+    return [needed for at_s, needed in needs.items() if at_s >= start_s]
 
 
 def _reported(metrics: Mapping[str, Mapping[Any, float]] | None) -> float:

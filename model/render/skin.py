@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 # Linear reflectances of light and dark skin, and of haemoglobin's and melanin's tints on it.
 # Near infrared hardly sees melanin, so faces of all tones look alike there.
@@ -39,11 +40,11 @@ class Skin:
 
     tone: float
     redness: float
-    hair: tuple[float, float, float]
+    hair: tuple[float, ...]
     hairline_m: float
     brow: float
     beard: float
-    iris: tuple[float, float, float]
+    iris: tuple[float, ...]
     grain: float
     seed: int
 
@@ -124,7 +125,8 @@ def noise(points: Array, seed: int) -> Array:
 
     def along_x(rows: NDArray[np.int64], planes: NDArray[np.int64]) -> Array:
         low, high = table[planes, rows, x0], table[planes, rows, x1]
-        return low + (high - low) * x
+        mixed: Array = low + (high - low) * x
+        return mixed
 
     near = along_x(y0, z0)
     near += (along_x(y1, z0) - near) * y
@@ -149,7 +151,8 @@ def _hair(skin: Skin, where: Array, coarse: Array, fine: Array) -> Array:
     brows = brows * _step(0.058 - np.abs(x), 0.006) * (z > 0.02) * skin.brow * (0.7 + 0.3 * fine)
     jaw = _step(-0.035 - y - 0.25 * np.abs(x), 0.012) * _step(z + 0.01, 0.02) * (y > -0.105)
     beard = jaw * np.clip(skin.beard, 0, 0.9) * (0.6 + 0.4 * fine)
-    return np.clip(np.maximum(np.maximum(scalp, brows), beard), 0, 1).astype(np.float32)
+    hair: Array = np.clip(np.maximum(np.maximum(scalp, brows), beard), 0, 1).astype(np.float32)
+    return hair
 
 
 def _paint_eyes(
