@@ -16,6 +16,7 @@ Nothing is ever unpickled. A bundle that fails any check is refused by name:
 import hashlib
 import json
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,6 +173,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
             present=bundle.selftest.present,
             scores=bundle.selftest_scores,
         )
+        (partial / "weights.safetensors").chmod(0o644)  # written as 0600; there is no secret in it
         load_bundle(partial)
         partial.rename(folder)
     return folder
@@ -259,7 +261,7 @@ def _read_selftest(path: Path, size: int) -> tuple[PlaneBatch, NDArray[np.float3
         with np.load(path, allow_pickle=False) as arrays:
             batch = PlaneBatch(arrays["rgb"], arrays["depth"], arrays["ir"], arrays["present"])
             scores = arrays["scores"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BundleCorrupt(f"{path}: can't be read: {error}") from error
     rows = len(scores)
     shapes = {"rgb": (rows, size, size, 3), "depth": (rows, size, size), "ir": (rows, size, size)}
