@@ -36,7 +36,7 @@ from workers.stream import read_backlog
 NUM_CAMERAS = 8
 STEADY_FPS = 5.0
 # Of what one replica is meant to carry: enough to need a second one, less than one could do.
-_SURGE_FACTOR = 1.4
+_SURGE_FACTOR = 1.25
 _ROUND_S = 30.0
 _SETTLE_S = 20.0
 _RECENT_S = 3.0

