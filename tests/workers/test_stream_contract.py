@@ -119,14 +119,16 @@ class RedisBench:
         return [unpack_decision(fields[b"d"]) for _, fields in rows]
 
 
-@pytest.fixture(params=["memory", "valkey"])
+@pytest.fixture(
+    params=["memory", "stream_settings", "redis_settings"], ids=["memory", "valkey", "redis"]
+)
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "memory":
         made: MemoryBench | RedisBench = MemoryBench(
             StreamSettings(partitions=2, lease_ms=200, block_ms=20)
         )
     else:
-        made = RedisBench(request.getfixturevalue("stream_settings"))
+        made = RedisBench(request.getfixturevalue(request.param))
     yield made
     await made.close()
 
