@@ -57,9 +57,12 @@ def load_samples(folder: Path = SAMPLES) -> list[Presentation]:
     index = folder / "samples.json"
     try:
         rows = json.loads(index.read_text(encoding="utf-8"))
-        return [_presentation(folder, row) for row in rows]
+        presentations = [_presentation(folder, row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SampleError(f"{index}: not a sample set: {error!r}") from error
+    if not presentations:
+        raise SampleError(f"{index}: has no presentations")
+    return presentations
 
 
 def _presentation(folder: Path, row: dict[str, Any]) -> Presentation:

@@ -131,9 +131,8 @@ class Worker:
         """Decide one frame: its bytes `f` as the body, `s` in hex in X-Livegate-Signature."""
         body = bytearray()
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._settings.max_frame_bytes:
-                break  # what there is of it is too large already: the pipeline says so
+            if len(body) <= self._settings.max_frame_bytes:
+                body += chunk  # once it is too large, the rest is read and dropped
         fields = {b"f": bytes(body)}
         signature = request.headers.get("x-livegate-signature")
         if signature is not None:

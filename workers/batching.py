@@ -18,10 +18,14 @@ class Credit:
         self.num_places = num_places
         self._num_free = num_places
         self._changed = asyncio.Condition()
+        self._turn = asyncio.Lock()
 
     async def take(self, at_most: int) -> int:
-        """Wait until a place is free, then take up to `at_most` and return how many."""
-        async with self._changed:
+        """Wait until a place is free, then take up to `at_most` and return how many.
+
+        First come, first served: who gives back and takes again goes behind those who wait.
+        """
+        async with self._turn, self._changed:
             await self._changed.wait_for(lambda: self._num_free > 0)
             taken = min(at_most, self._num_free)
             self._num_free -= taken

@@ -70,6 +70,8 @@ class Pipeline:
         self._settings = settings
         self._judge = Judge(replica)
         self._credit = Credit(2 * settings.max_batch)
+        # Not out of the same credit: a reader holds that while it waits for the stream.
+        self._direct = asyncio.Semaphore(settings.max_batch)
         self._ready = ReadyQueue[HeldFrame](kind=lambda held: held.predictor)
         self._held: dict[tuple[int, str], HeldFrame] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,6 +89,8 @@ class Pipeline:
         try:
             await asyncio.gather(*(self._read(lane) for lane in self._stream.lanes))
             await self._credit.all_free()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
         finally:
             self._ready.close()
             await network
@@ -111,12 +115,12 @@ class Pipeline:
         Raises:
             NotCommitted: whether the frame was seen before could not be told.
         """
-        await self._credit.take(1)
-        held = HeldFrame(Entry(NO_PARTITION, "", fields), arrived_at_ms=self._stream.now_ms())
-        try:
-            return await self._start(held)
-        except asyncio.CancelledError:
-            raise NotCommitted("the decision could not be committed") from None
+        async with self._direct:
+            held = HeldFrame(Entry(NO_PARTITION, "", fields), arrived_at_ms=self._stream.now_ms())
+            await asyncio.wait([self._start(held)])
+        if held.done.cancelled():
+            raise NotCommitted("the decision could not be committed")
+        return held.done.result()
 
     def check(self) -> None:
         """Return if the loop makes headway.
@@ -259,7 +263,8 @@ class Pipeline:
     async def _release(self, decided: Decided, fate: Fate) -> None:
         held, decision = decided.held, decided.decision
         del self._held[held.key]
-        await self._credit.give_back(1)
+        if held.entry.partition != NO_PARTITION:
+            await self._credit.give_back(1)
         if fate is Fate.COMMITTED:
             self._telemetry.committed(decision)
             held.done.set_result(decision)

@@ -1,11 +1,15 @@
 """What DESIGN promises, on real Ray and a real server, while things are killed."""
 
 import asyncio
+import json
 import os
 import signal
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -59,6 +63,48 @@ async def assert_nothing_is_left(deployment: Deployment) -> None:
     assert [(each.total, each.pending) for each in figures] == [(0, 0)] * deployment.partitions
 
 
+def test_our_packages_are_imported_from_here_in_the_replicas_too(deployment: Deployment) -> None:
+    import ray  # noqa: PLC0415
+
+    def folders() -> list[str]:
+        import deploy  # noqa: PLC0415
+        import loadtest  # noqa: PLC0415
+        import model  # noqa: PLC0415
+        import workers  # noqa: PLC0415
+
+        return [str(Path(each.__file__).parents[1]) for each in (model, workers, loadtest, deploy)]
+
+    here = [str(Path(__file__).parents[2])] * 4
+    assert folders() == here
+    assert ray.get(ray.remote(folders).remote()) == here
+
+
+def test_http_tells_how_it_is_and_decides_a_frame(deployment: Deployment) -> None:
+    url = deployment.config.http_url
+    for path in ("/healthz", "/readyz"):
+        with urllib.request.urlopen(url + path, timeout=5) as answer:
+            assert answer.status == 200
+    status = deployment.status()
+    assert status["model"].startswith("random@")
+    assert set(status["backlog"]) == {"waiting", "pending", "added", "oldest_age_ms"}
+    camera, key = next(iter(deployment.camera_keys.items()))
+    frame = pack_frame(frames.frame(camera, time.time_ns() // 1000, int(time.time() * 1000)))
+    outcomes = [post(url, frame, sign(frame, key)) for _ in range(2)]
+    assert [each["reason"] for each in outcomes] == [None, "replayed"]
+    assert outcomes[0]["outcome"] in ("bona_fide", "attack")
+    assert post(url, frame, bytes(32))["reason"] == "bad_signature"
+    assert post(url, b"nonsense", bytes(32))["reason"] == "malformed"
+    assert post(url, bytes(3 << 20), bytes(32))["reason"] == "too_large"
+
+
+def post(url: str, body: bytes, signature: bytes) -> dict[str, Any]:
+    headers = {"X-Livegate-Signature": signature.hex()}
+    request = urllib.request.Request(f"{url}/v1/decide", data=body, headers=headers)
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        decision: dict[str, Any] = json.load(answer)
+        return decision
+
+
 async def test_a_steady_load_is_decided_once_each(deployment: Deployment) -> None:
     async with watched(deployment) as (fleet, ledger):
         await fleet.play(lambda: iter([Phase(3, 10)]))
@@ -85,32 +131,52 @@ async def test_a_replica_killed_amid_a_batch_loses_nothing(deployment: Deploymen
 
 async def test_a_replica_that_comes_back_late_commits_nothing(deployment: Deployment) -> None:
     await until(lambda: len(deployment.replica_pids()) == 2, timeout_s=60)
+    lease_s = deployment.config.settings.stream.lease_ms / 1000
     async with watched(deployment) as (fleet, ledger):
-        playing = asyncio.create_task(fleet.play(lambda: iter([Phase(4, 40)])))
+        playing = asyncio.create_task(fleet.play(lambda: iter([Phase(6, 40)])))
         with redis.Redis.from_url(deployment.url) as client:
             await until(lambda: len(held_by(client, deployment.partitions)) == 2)
-            zombie = deployment.replica_pids()[0]
-            os.kill(zombie, signal.SIGSTOP)
-            try:
-                stopped_s = time.monotonic()
-                await playing
-                await until(lambda: ledger.num_open == 0)
-                lease_s = deployment.config.settings.stream.lease_ms / 1000
-                await until(lambda: time.monotonic() - stopped_s > 2 * lease_s)
-                decided = len(ledger.decided)
-            finally:
-                os.kill(zombie, signal.SIGCONT)
-        seen: dict[str, dict[str, float]] = {}
-
-        def both_told() -> bool:
-            replica = deployment.status()["replica"]
-            seen[replica["name"]] = replica
-            return any(each.get("commits_refused", 0) > 0 for each in seen.values())
-
-        await until(both_told)
+            zombie = await stopped_while_it_holds(client, deployment)
+        try:
+            stopped_s = time.monotonic()
+            await playing
+            await until(lambda: ledger.num_open == 0)
+            await until(lambda: time.monotonic() - stopped_s > 2 * lease_s)
+            decided = len(ledger.decided)
+        finally:
+            os.kill(zombie, signal.SIGCONT)
+        await until(lambda: any_replica_refused(deployment))
         assert_exactly_once(ledger)
         assert len(ledger.decided) == decided
     await assert_nothing_is_left(deployment)
+
+
+async def stopped_while_it_holds(client: "redis.Redis[bytes]", deployment: Deployment) -> int:
+    """Stop a replica that holds frames, and return its process."""
+    keep_alive_ms = deployment.config.settings.stream.lease_ms / 3
+
+    def holds_what_nobody_keeps_alive() -> bool:
+        return any(
+            row["time_since_delivered"] > keep_alive_ms + 200
+            for partition in range(deployment.partitions)
+            for row in client.xpending_range(keys.frames(partition), keys.GROUP, "-", "+", 1000)
+        )
+
+    for pid in deployment.replica_pids() * 5:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await until(holds_what_nobody_keeps_alive, timeout_s=1)
+        except TimeoutError:
+            os.kill(pid, signal.SIGCONT)
+        else:
+            return pid
+    raise AssertionError("no replica was ever stopped while it held a frame")
+
+
+def any_replica_refused(deployment: Deployment) -> bool:
+    """Ask often enough that each replica has answered; True if one saw a commit refused."""
+    answers = (deployment.status()["replica"] for _ in range(6))
+    return any(each.get("commits_refused", 0) > 0 for each in answers)
 
 
 async def test_broken_frames_cost_themselves_only(deployment: Deployment) -> None:
