@@ -143,7 +143,10 @@ def render(
     subjects: Annotated[
         tuple[int, int, int], typer.Option(help="Subjects in train, val and test.")
     ] = (260, 30, 50),
-    seed: Annotated[int, typer.Option(min=0, help="Of everything in it.")] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Of pose, light, sensors and pictures; people are their numbers."),
+    ] = 1,
     processes: Annotated[int, typer.Option(min=1, help="How many render at once.")] = 2,
 ) -> None:
     """Render a data set of bona fide and attack presentations (needs the extra `render`)."""
@@ -199,6 +202,21 @@ def train(
             f"ACER {epoch.report.acer:.4f}"
         )
     typer.echo(f"bundle: {bundle}")
+
+
+@app.command()
+def evaluate(
+    list_file: Annotated[Path, typer.Argument(help="List file of subjects not trained on.")],
+    bundle: Annotated[str, typer.Option(help="Bundle: a folder, or one that is shipped.")] = (
+        "rendered-small"
+    ),
+) -> None:
+    """Print a bundle's APCER and BPCER on a list file, with intervals, as JSON."""
+    from model.bundle import find_bundle, load_bundle
+    from model.dataset import load_dataset
+    from model.evaluation import evaluate as run
+
+    typer.echo(json.dumps(run(load_bundle(find_bundle(bundle)), load_dataset(list_file)), indent=1))
 
 
 class UserError(RuntimeError):

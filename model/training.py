@@ -158,7 +158,7 @@ def _train_epoch(
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        total += float(value) * len(rows)
+        total += float(value.detach()) * len(rows)
     return total / len(dataset)
 
 

@@ -42,7 +42,8 @@ class RenderConfig:
         subjects: number of subjects in train, val and test.
         bona_fide: bona fide samples of each subject.
         of_each_print: samples of each of the six prints; as many of each screen and mask.
-        seed: of everything.
+        seed: of pose, light, sensors and pictures. People are their numbers: subject 7 is the same
+            person under every seed, so take other numbers, not another seed, for a fresh test set.
         processes: how many render at once.
     """
 
@@ -153,7 +154,9 @@ def _write_lists(config: RenderConfig) -> None:
     protocols: dict[str, dict[str, list[ListEntry]]] = {
         protocol: {split: [] for split in SPLITS} for protocol in ("grand", "cross-attack")
     }
-    with (config.folder / "samples.jsonl").open("w", encoding="utf-8") as index:
+    index_file = config.folder / "samples.jsonl"
+    unfinished = index_file.with_suffix(".partial")
+    with unfinished.open("w", encoding="utf-8") as index:
         for subject, split in _subjects(config):
             folder = _folder(config, subject)
             for row in json.loads((folder / "samples.json").read_text(encoding="utf-8")):
@@ -165,6 +168,7 @@ def _write_lists(config: RenderConfig) -> None:
                 allowed = _TRAIN_PRINTS if split == "train" else _TEST_PRINTS
                 if row["species"] in (BONA_FIDE, *allowed):
                     protocols["cross-attack"][split].append(entry)
+    unfinished.replace(index_file)
     for protocol, splits in protocols.items():
         for split, entries in splits.items():
             write_list(config.folder / f"{protocol}_{split}_list.txt", entries)

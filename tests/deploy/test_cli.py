@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from deploy import cli
 from deploy.home import Address, Home, NoDeployment
 
-COMMANDS = ("demo", "up", "camera", "decisions", "status", "render", "train")
+COMMANDS = ("demo", "up", "camera", "decisions", "status", "render", "train", "evaluate")
 
 
 def run(*args: str, cwd: Path) -> "subprocess.CompletedProcess[str]":

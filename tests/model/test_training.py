@@ -1,0 +1,109 @@
+"""Training, small: a list of pictures in, a bundle out, the same one each time."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from model.bundle import load_bundle
+from model.dataset import DatasetError, load_dataset, subsets
+from model.engine import Engine
+from model.evaluation import evaluate
+from model.lists import ListEntry, write_list
+from model.network import NetworkConfig
+from model.training import TrainingConfig, train
+
+NETWORK = NetworkConfig(depth=18, width=0.125)
+
+
+def write_set(folder: Path, name: str, count: int, seed: int) -> Path:
+    """Write pictures that differ as simply as can be: a bulging face, or a flat sheet."""
+    rng = np.random.default_rng(seed)
+    across = np.linspace(-1, 1, 124)
+    bulge = 60 * np.sqrt(np.maximum(0, 1 - across[:, None] ** 2 - across[None] ** 2))
+    entries = []
+    for number in range(count):
+        label = number % 2
+        stem = folder / f"{name}-{number}"
+        depth = 600 - bulge * label + rng.normal(0, 2, (124, 124))
+        planes = {
+            "rgb": (rng.integers(0, 255, (124, 124, 3), np.uint8), "jpg"),
+            "depth": (depth.astype(np.uint16), "png"),
+            "ir": (rng.integers(100, 140, (124, 124), np.uint8) + 60 * label, "jpg"),
+        }
+        files = {}
+        for modality, (pixels, ending) in planes.items():
+            files[modality] = Path(f"{stem}_{modality}.{ending}")
+            cv2.imwrite(str(files[modality]), pixels)
+        entries.append(ListEntry(**files, label=label))
+    path = folder / f"{name}_list.txt"
+    write_list(path, entries)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainingConfig:
+    return TrainingConfig(
+        train=write_set(tmp_path, "train", 48, 1),
+        val=write_set(tmp_path, "val", 16, 2),
+        bundle=tmp_path / "bundle",
+        network=NETWORK,
+        epochs=4,
+        batch=16,
+        learning_rate=0.05,
+        threads=1,
+        bf16=False,
+    )
+
+
+def test_it_learns_and_writes_a_bundle_that_loads(config: TrainingConfig) -> None:
+    epochs = list(train(config))
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    bundle = load_bundle(config.bundle)
+    Engine(bundle)
+    assert "rgb+depth+ir" in bundle.thresholds
+    assert set(bundle.about["val"]) == {"+".join(each) for each in subsets()}
+    # 112 of 124 px are shown in training: serving has to show as much of the face.
+    assert bundle.crop_margin == pytest.approx((1.4 * 112 / 124 - 1) / 2)
+    results = evaluate(bundle, load_dataset(config.val))
+    assert results["rgb+depth+ir"]["BPCER"]["trials"] == 8
+    assert results.keys() == {"+".join(each) for each in subsets()}
+    with pytest.raises(FileExistsError):
+        next(train(config))
+
+
+def test_the_same_seed_gives_the_same_weights(config: TrainingConfig, tmp_path: Path) -> None:
+    digests = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        list(train(replace(config, bundle=folder, epochs=1)))
+        digests.append(load_bundle(folder).weights_sha256)
+    assert digests[0] == digests[1]
+
+
+def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) -> None:
+    dataset = load_dataset(config.train)
+    dataset.planes.ir[:] = np.arange(124, dtype=np.uint8)[None, None]
+    dataset.planes.depth[:] = np.arange(124, dtype=np.uint16)[None, None]
+    rows = np.arange(20)
+    stored = dataset.augmented(rows, 112, 0.0, np.random.default_rng(0))
+    steps = (stored.depth[:, 0, 1].int() - stored.depth[:, 0, 0].int()).tolist()
+    assert set(steps) == {-1, 1}
+    flips = [step < 0 for step in steps]
+    ir_flips = (stored.ir[:, 0, 0].int() > stored.ir[:, 0, -1].int()).tolist()
+    assert ir_flips == flips
+
+
+def test_dropout_leaves_each_sample_something(config: TrainingConfig) -> None:
+    dataset = load_dataset(config.train)
+    present = dataset.augmented(np.arange(48), 112, 1.0, np.random.default_rng(0)).present
+    assert set(present.sum(1).tolist()) == {1, 2}
+
+
+def test_a_picture_that_can_not_be_read_is_named(config: TrainingConfig) -> None:
+    bad = config.train.parent / "train-3_depth.png"
+    bad.write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match="train-3_depth"):
+        load_dataset(config.train)
