@@ -55,28 +55,30 @@ def _frame(
 class Camera:
     """Publishes one camera's frames from a thread of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most have a default
         self,
         url: str,
         camera_id: str,
         key: bytes | None,
         *,
         partitions: int,
+        cluster: bool = False,
         max_waiting: int = 16,
         on_sent: Callable[[int, str], None] | None = None,
     ) -> None:
-        """Start the sender; the server need not be up yet.
+        """Start the sender; the server need not be up yet, but one of a cluster has to be.
 
         Args:
             url: `redis://` or `rediss://` URL of the server, with user and password.
             camera_id: 1 to 64 of `[A-Za-z0-9._-]`.
             key: this camera's key, 32 bytes; None where the deployment takes unsigned frames.
             partitions: the deployment's number of partitions.
+            cluster: the server at `url` is one of a Redis Cluster.
             max_waiting: frames kept while the server does not take them; older ones are dropped.
             on_sent: called in the sender's thread with (seq, entry id) of each acknowledged frame.
         """
         self._outbox = Outbox(camera_id, key, partitions, max_waiting)
-        self._client = connect_blocking(url)
+        self._client = connect_blocking(url, cluster=cluster)
         self._on_sent = on_sent
         self._has_work = threading.Event()
         self._is_closed = threading.Event()

@@ -59,13 +59,17 @@ def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Async
     return redis.asyncio.Redis.from_url(url, **options)
 
 
-def connect_blocking(url: str, *, timeout_s: float = 2.0) -> "redis.Redis":
-    """Return a client for threads, under the same rules; `url` as for `connect`."""
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-    )
+def connect_blocking(
+    url: str, *, cluster: bool = False, timeout_s: float = 2.0
+) -> "redis.Redis | redis.RedisCluster":
+    """Return a client for threads, under the same rules; arguments as for `connect`."""
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if cluster:
+        return redis.RedisCluster.from_url(url, **options)
+    return redis.Redis.from_url(url, **options)

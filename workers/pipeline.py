@@ -86,6 +86,8 @@ class Pipeline:
         await self._stream.join()
         keeper = asyncio.create_task(self._keep_alive())
         network = asyncio.create_task(self._infer())
+        for task in (keeper, network):
+            task.add_done_callback(self._finished)
         try:
             await asyncio.gather(*(self._read(lane) for lane in self._stream.lanes))
             await self._credit.all_free()

