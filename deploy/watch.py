@@ -70,8 +70,10 @@ def show_status(address: Address, *, as_json: bool) -> None:
     console = Console()
     console.print(table)
     if replica:
-        console.print(f"model:   {replica['model']}")
-        console.print(f"replica: {replica['replica']}")
+        told = Table("replica that answered", "", title=str(replica["model"]))
+        for name, value in replica["replica"].items():
+            told.add_row(name, str(value))
+        console.print(told)
 
 
 async def _show_decisions(

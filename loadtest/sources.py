@@ -1,5 +1,6 @@
 """What a camera started by hand publishes: the sample set, a folder of pictures, or a list file."""
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
@@ -46,10 +47,12 @@ def open_source(source: str, depth_unit_mm: float = 1.0) -> Iterator[SourceFrame
         model.lists.ListError: the list file breaks a rule.
     """
     if source == RENDERED:
+        presentations = load_samples()
+        random.Random(0).shuffle(presentations)  # noqa: S311 - bona fide and attacks in turn
         return cycle(
             [
                 SourceFrame(frame.planes, frame.face_box, presentation.name)
-                for presentation in load_samples()
+                for presentation in presentations
                 for frame in presentation.frames
             ]
         )

@@ -71,6 +71,8 @@ class Keyring:
 
     def verify(self, camera_id: str, packed: bytes, signature: bytes | None) -> None:
         """See `Verifier.verify`."""
+        if camera_id not in self._keys:
+            self.refresh()  # a camera that was added this very second is known at its first frame
         key = self._keys.get(camera_id)
         if key is None:
             raise UnknownCamera(f"no key is on file for camera {camera_id}")

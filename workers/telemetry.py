@@ -134,7 +134,7 @@ class Telemetry:
     def figures(self) -> dict[str, float]:
         """Return counts since the start, uptime and service rate, for `status`."""
         return {
-            **{str(name): float(count) for name, count in sorted(self.tally.items())},
+            **{str(name): count for name, count in sorted(self.tally.items())},
             "service_rate_fps": round(self.service_rate.fps, 1),
             "uptime_s": round(time.monotonic() - self._started_at_s, 1),
         }

@@ -30,8 +30,15 @@ def test_a_changed_file_is_followed(key_file: Path) -> None:
     keyring = Keyring(key_file)
     key = new_key()
     write_keys(key_file, {"gate-2": key})
-    keyring.refresh()
     keyring.verify("gate-2", b"frame", sign(b"frame", key))
+    with pytest.raises(UnknownCamera):
+        keyring.verify("gate-1", b"frame", sign(b"frame", bytes(32)))
+
+
+def test_a_key_that_was_taken_away_ends_at_the_next_look(key_file: Path) -> None:
+    keyring = Keyring(key_file)
+    write_keys(key_file, {})
+    keyring.refresh()
     with pytest.raises(UnknownCamera):
         keyring.verify("gate-1", b"frame", sign(b"frame", bytes(32)))
 
