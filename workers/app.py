@@ -15,11 +15,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from ray import serve
 from ray.serve import metrics
-from redis.exceptions import RedisError
 
 from model.predictor import Predictor
 from workers.autoscale import SERVICE_RATE
-from workers.connection import connect
+from workers.connection import FAILURES, connect
 from workers.pipeline import NotCommitted, Pipeline, PipelineStalled
 from workers.settings import WorkerSettings
 from workers.signing import AcceptUnsigned, Keyring
@@ -85,7 +84,7 @@ class Worker:
         self._pipeline.drain()
         done, _ = await asyncio.wait([self._running], timeout=self._settings.drain_s)
         self._housekeeping.cancel()
-        with suppress(RedisError):
+        with suppress(*FAILURES):
             await self._figures_client.aclose()
         if not done:
             # Nothing is lost: what is still held is taken over by another replica.
@@ -161,7 +160,7 @@ class Worker:
         while True:
             if self._keyring is not None:
                 await asyncio.to_thread(self._keyring.refresh)
-            with suppress(RedisError, OSError):
+            with suppress(*FAILURES):
                 self._backlog = await read_backlog(
                     self._figures_client, range(self._settings.stream.partitions)
                 )

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from workers.connection import connect
+from workers.connection import FAILURES, connect
 from workers.settings import StreamSettings
 from workers.stream import read_backlog
 
@@ -187,7 +185,7 @@ class BacklogPolicy:
     async def _ask(self) -> None:
         try:
             figures = await read_backlog(self._client, range(self._stream.partitions))
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             self._load = None
             _log.warning("the backlog can't be read, replicas stay as they are: %s", error)
             return

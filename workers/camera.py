@@ -22,9 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from redis.exceptions import RedisError
 
-from workers.connection import AsyncClient, connect_blocking
+from workers.connection import FAILURES, AsyncClient, connect_blocking
 from workers.outbox import Outbox, Sent
 from workers.wire import EncodedPlane, Frame
 
@@ -134,7 +133,7 @@ class Camera:
                 continue
             try:
                 done = self._outbox.answered(execute(*command))
-            except RedisError as error:
+            except FAILURES as error:
                 self._is_closed.wait(self._outbox.failed(error))
             else:
                 if done is not None and self._on_sent is not None:
@@ -211,7 +210,7 @@ class AsyncCamera:
                 continue
             try:
                 done = self._outbox.answered(await execute(*command))
-            except RedisError as error:
+            except FAILURES as error:
                 await self._pause(self._outbox.failed(error))
             else:
                 if done is not None and self._on_sent is not None:

@@ -18,22 +18,30 @@ from redis.exceptions import (
     ConnectionError,  # noqa: A004 - redis-py's own name
     MasterDownError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     TimeoutError,  # noqa: A004 - redis-py's own name
     TryAgainError,
 )
 from redis.retry import Retry
 
-# What passes by itself: the server restarts, loads its file, fails over, or can't be reached.
-UNAVAILABLE: tuple[type[RedisError], ...] = (
-    ConnectionError,
-    TimeoutError,
+# The server said "not now" and did nothing: it restarts, loads its file, or fails over.
+NOT_NOW: tuple[type[Exception], ...] = (
     BusyLoadingError,
     ClusterDownError,
     MasterDownError,
     ReadOnlyError,
     TryAgainError,
 )
+# What passes by itself: the above, or the line broke. A cluster of which no server answers is no
+# RedisError to redis-py.
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    *NOT_NOW,
+    ConnectionError,
+    TimeoutError,
+    RedisClusterException,
+)
+FAILURES: tuple[type[Exception], ...] = (RedisError, RedisClusterException, OSError)
 
 AsyncClient = redis.asyncio.Redis | RedisCluster
 

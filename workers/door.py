@@ -2,7 +2,7 @@
 
 async for decision in decisions_of(client, "gate-1", partitions=4):
 if opens_door(decision, now_ms=time.time() * 1000):
-...
+unlock()
 """
 
 import asyncio

@@ -5,10 +5,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError
 
 from workers import keys
-from workers.connection import UNAVAILABLE
+from workers.connection import NOT_NOW, UNAVAILABLE
 from workers.signing import sign
 from workers.wire import Frame, pack_frame, take_fields, unpack_frame
 
@@ -107,10 +107,10 @@ class Outbox:
             assert done is not None  # noqa: S101 - the command was its XADD
             return done.seq, answer.decode() if isinstance(answer, bytes) else str(answer)
 
-    def failed(self, error: RedisError) -> float:
+    def failed(self, error: Exception) -> float:
         """Note that the command failed; returns how long to wait before the next one, s."""
         with self._lock:
-            if self._is_line_up and not isinstance(error, OutOfMemoryError):
+            if self._is_line_up and not isinstance(error, (OutOfMemoryError, *NOT_NOW)):
                 self._sending = None
                 is_lost = isinstance(error, UNAVAILABLE)
                 self._count(unknown=int(is_lost), refused=int(not is_lost))

@@ -91,11 +91,11 @@ class Pipeline:
         try:
             await asyncio.gather(*(self._read(lane) for lane in self._stream.lanes))
             await self._credit.all_free()
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._settle()
         finally:
             self._ready.close()
             await network
+            await self._settle()
             keeper.cancel()
             self._openers.shutdown(wait=False)
             self._network.shutdown(wait=False)
@@ -269,6 +269,8 @@ class Pipeline:
             await self._credit.give_back(1)
         if fate is Fate.COMMITTED:
             self._telemetry.committed(decision)
+            if decided.error:
+                self._telemetry.gave_up()
             held.done.set_result(decision)
             return
         held.done.cancel()
@@ -293,6 +295,10 @@ class Pipeline:
         ahead_ms = held.frame.captured_at_ms - self._stream.now_ms()
         if ahead_ms > self._settings.max_clock_skew_ms:
             raise ClockAhead(f"captured_at_ms is {ahead_ms} ms ahead: set the camera's clock")
+
+    async def _settle(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _spawn(self, step: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(step)

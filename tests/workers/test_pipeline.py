@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from workers.decision import Decision, Outcome, Reason
 from workers.delivery import Fate
 from workers.keys import partition_of
 from workers.pipeline import NotCommitted, Pipeline, PipelineStalled
+from workers.refusal import GIVEN_UP
 from workers.settings import StreamSettings, WorkerSettings
 from workers.signing import AcceptUnsigned, Keyring
 from workers.telemetry import Telemetry
@@ -184,6 +186,7 @@ class TestNoDecision:
         bad = decisions.pop(bad_id)
         assert (bad.outcome, bad.reason, bad.score) == (Outcome.NO_DECISION, reason, None)
         assert {each.outcome for each in decisions.values()} == {Outcome.BONA_FIDE}
+        assert bench.telemetry.tally["dead_letters"] == (reason in GIVEN_UP)
 
     @pytest.mark.parametrize(
         "fields",
@@ -353,6 +356,28 @@ class TestDirect:
         assert first.outcome is Outcome.BONA_FIDE
         assert again.reason is Reason.REPLAYED
         assert bench.decisions == []
+
+    async def test_a_drain_finishes_it(self, bench: Bench) -> None:
+        is_inferring, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        class Slow(ConstantPredictor):
+            def predict(self, planes: list[Planes]) -> Prediction:
+                loop.call_soon_threadsafe(is_inferring.set)
+                go_on.wait(10)
+                return super().predict(planes)
+
+        replica = bench.replica(predictor=Slow(max_batch=4))
+        async with asyncio.timeout(20):
+            running = asyncio.create_task(replica.run())
+            fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
+            asked = asyncio.create_task(replica.decide(fields))
+            await is_inferring.wait()
+            replica.drain()
+            go_on.set()
+            await running
+            assert replica.num_held == 0
+            assert (await asked).outcome is Outcome.BONA_FIDE
 
     async def test_it_says_so_if_it_could_not_be_committed(self, bench: Bench) -> None:
         class Blocked(MemoryStream):
