@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy import home
+from deploy import home, science
 
 app = typer.Typer(
     name="livegate",
@@ -19,6 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(science.app)
 
 Folder = Annotated[
     Path, typer.Option(help="Folder of the deployment: its keys, data and addresses.")
@@ -135,92 +137,6 @@ def status(
     from deploy.watch import show_status
 
     show_status(_address(folder, redis, partitions), as_json=as_json)
-
-
-@app.command()
-def render(
-    folder: Annotated[Path, typer.Argument(help="Where to; what is there is not rendered again.")],
-    subjects: Annotated[
-        tuple[int, int, int], typer.Option(help="Subjects in train, val and test.")
-    ] = (260, 30, 50),
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="Of pose, light, sensors and pictures; people are their numbers."),
-    ] = 1,
-    processes: Annotated[int, typer.Option(min=1, help="How many render at once.")] = 2,
-) -> None:
-    """Render a data set of bona fide and attack presentations (needs the extra `render`)."""
-    try:
-        from model.render.dataset import RenderConfig, render_dataset
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is missing: install the extra, pip install 'livegate[render]'"
-        ) from error
-
-    made = render_dataset(RenderConfig(folder, subjects=subjects, seed=seed, processes=processes))
-    typer.echo(f"lists are in {made}")
-
-
-@app.command()
-def train(
-    train_list: Annotated[Path, typer.Argument(help="List file to train on.")],
-    val_list: Annotated[Path, typer.Argument(help="List file of other subjects.")],
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
-    depth: Annotated[int, typer.Option(help="Of the ResNet branches: 18 or 34.")] = 34,
-    width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 1.0,
-    gate: Annotated[str, typer.Option(help="`paper` or `released`.")] = "paper",
-    epochs: Annotated[int, typer.Option(min=1)] = 101,
-    batch: Annotated[int, typer.Option(min=2)] = 128,
-    learning_rate: Annotated[float, typer.Option(min=1e-6)] = 0.01,
-    decay: Annotated[float, typer.Option(min=0.01, max=1)] = 0.95,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int, typer.Option(min=1)] = 2,
-    about: Annotated[str, typer.Option(help="Training data and its licence.")] = "",
-) -> None:
-    """Train mmfCNN on CASIA-SURF style list files and write a model bundle."""
-    from model.network import NetworkConfig
-    from model.training import TrainingConfig
-    from model.training import train as run
-
-    config = TrainingConfig(
-        train=train_list,
-        val=val_list,
-        bundle=bundle,
-        network=NetworkConfig(depth=depth, width=width, gate=gate),  # type: ignore[arg-type]
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        decay=decay,
-        seed=seed,
-        threads=threads,
-        about=about,
-    )
-    for epoch in run(config):
-        typer.echo(
-            f"epoch {epoch.number:3d}  loss {epoch.train_loss:.4f}  val {epoch.val_loss:.4f}  "
-            f"APCER {epoch.report.apcer:.4f}  BPCER {epoch.report.bpcer.value:.4f}  "
-            f"ACER {epoch.report.acer:.4f}"
-        )
-    typer.echo(f"bundle: {bundle}")
-
-
-@app.command()
-def evaluate(
-    list_file: Annotated[Path, typer.Argument(help="List file of subjects not trained on.")],
-    bundle: Annotated[str, typer.Option(help="Bundle: a folder, or one that is shipped.")] = (
-        "rendered-small"
-    ),
-) -> None:
-    """Print a bundle's APCER and BPCER on a list file, with intervals, as JSON."""
-    from model.bundle import find_bundle, load_bundle
-    from model.dataset import load_dataset
-    from model.evaluation import evaluate as run
-
-    typer.echo(json.dumps(run(load_bundle(find_bundle(bundle)), load_dataset(list_file)), indent=1))
-
-
-class UserError(RuntimeError):
-    """Something that the person at the keyboard can mend; the message says how."""
 
 
 def main() -> None:

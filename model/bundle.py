@@ -27,8 +27,10 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from model.network import MmfCNN, NetworkConfig
+from model.network import FusionNetwork, NetworkConfig
+from model.peers import build_network
 from model.planes import MODALITIES, PlaneBatch, Planes
+from model.quality import QualityLimits
 
 SHIPPED = Path(__file__).parent / "bundles"
 SCHEMA = 1
@@ -78,6 +80,7 @@ class Bundle:
         name: 1 to 64 characters.
         network: its weights loaded, in evaluation mode.
         crop_margin: part of the face box's longer side added around it.
+        quality: what a face must reach to be judged.
         thresholds: by modalities, such as `rgb+depth+ir`.
         selftest: inputs, at least one bona fide and one attack.
         selftest_scores: (B,) float32, the scores that they must give.
@@ -86,11 +89,12 @@ class Bundle:
     """
 
     name: str
-    network: MmfCNN
+    network: FusionNetwork
     crop_margin: float
     thresholds: Mapping[str, Threshold]
     selftest: PlaneBatch
     selftest_scores: NDArray[np.float32]
+    quality: QualityLimits = field(default_factory=QualityLimits)
     about: Mapping[str, Any] = field(default_factory=dict)
     weights_sha256: str = ""
 
@@ -200,7 +204,7 @@ def _assemble(folder: Path, about: dict[str, Any]) -> Bundle:
         raise BundleCorrupt(f"{folder}: polarity must be {_POLARITY}, is {about['polarity']}")
     if about["modalities"] != list(MODALITIES):
         raise BundleCorrupt(f"{folder}: modalities must be {list(MODALITIES)}")
-    network = MmfCNN(NetworkConfig.from_dict(about["network"]))
+    network = build_network(NetworkConfig.from_dict(about["network"]))
     weights = safetensors.torch.load_file(folder / "weights.safetensors")
     network.load_state_dict(weights)
     for name, value in weights.items():
@@ -212,6 +216,7 @@ def _assemble(folder: Path, about: dict[str, Any]) -> Bundle:
         network=network.eval(),
         crop_margin=_checked_ratio(folder, "crop_margin", about["crop_margin"]),
         thresholds=_checked_thresholds(folder, about["thresholds"]),
+        quality=QualityLimits.from_dict(about.get("quality", {})),
         selftest=selftest,
         selftest_scores=scores,
         about=about["about"],
@@ -238,6 +243,7 @@ def _describe(bundle: Bundle, digest: str) -> dict[str, Any]:
         "modalities": list(MODALITIES),
         "polarity": _POLARITY,
         "crop_margin": bundle.crop_margin,
+        "quality": bundle.quality.to_dict(),
         "thresholds": {
             key: {"value": threshold.value, "calibration": dict(threshold.calibration)}
             for key, threshold in bundle.thresholds.items()

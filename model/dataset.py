@@ -29,11 +29,13 @@ class Dataset:
     """All samples of a list.
 
     Attributes:
+        files: name of each sample's colour image, relative to the list.
         planes: (N, 124, 124) each, uint8 and uint16, with what is present.
         label: (N,) int64, 1 = bona fide.
         species: PAI species of each, `bona_fide`, or `attack` where the data set does not tell.
     """
 
+    files: tuple[str, ...]
     planes: PlaneBatch
     label: NDArray[np.int64]
     species: tuple[str, ...]
@@ -83,6 +85,7 @@ def load_dataset(path: Path) -> Dataset:
     with ThreadPoolExecutor(2) as pool:
         planes = list(pool.map(_read, entries))
     return Dataset(
+        files=tuple(entry.rgb.relative_to(path.parent).as_posix() for entry in entries),
         planes=collate(planes),
         label=np.array([entry.label for entry in entries], np.int64),
         species=_species(path, entries),

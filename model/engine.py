@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from model.bundle import Bundle, SelfTestFailed, selftest_rows
-from model.network import BONA_FIDE, MmfCNN
+from model.network import BONA_FIDE, FusionNetwork
 from model.normalise import Stored
 from model.planes import Planes, collate
 from model.predictor import Prediction
@@ -43,10 +43,11 @@ class Engine:
         self.model_id = bundle.model_id
         self.size = bundle.config.size
         self.crop_margin = bundle.crop_margin
+        self.quality = bundle.quality
         self.max_batch = max_batch
         self._bundle = bundle
         self._device = torch.device(device)
-        self._network: MmfCNN = bundle.network.fold().to(self._device)
+        self._network: FusionNetwork = bundle.network.fold().to(self._device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._lock = threading.Lock()
         self._run_selftest()

@@ -39,7 +39,7 @@ def evaluate(bundle: Bundle, dataset: Dataset) -> dict[str, Any]:
 def _told(rate: Rate) -> dict[str, Any]:
     low, high = rate.interval()
     return {
-        "errors": rate.errors,
+        "errors": rate.count,
         "trials": rate.trials,
         "rate": round(rate.value, 5),
         "interval": [round(low, 5), round(high, 5)],

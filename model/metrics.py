@@ -22,26 +22,26 @@ class MetricError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Errors among trials.
+    """A share of trials.
 
     Attributes:
-        errors: how many went wrong.
+        count: in how many it happened.
         trials: of how many.
     """
 
-    errors: int
+    count: int
     trials: int
 
     @property
     def value(self) -> float:
         """The rate, [0, 1]."""
-        return self.errors / self.trials
+        return self.count / self.trials
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the Clopper-Pearson interval; with no errors its end is about 3 / trials."""
+        """Return the Clopper-Pearson interval; with a count of 0 its end is about 3 / trials."""
         tail = (1 - confidence) / 2
-        low = _beta_quantile(self.errors, self.trials - self.errors + 1, tail)
-        high = _beta_quantile(self.errors + 1, self.trials - self.errors, 1 - tail)
+        low = _beta_quantile(self.count, self.trials - self.count + 1, tail)
+        high = _beta_quantile(self.count + 1, self.trials - self.count, 1 - tail)
         return low, high
 
 
@@ -104,17 +104,35 @@ def judge(scores: Scores, species: Sequence[str], threshold: float) -> Report:
     )
 
 
-def tpr_at_fpr(scores: Scores, is_bona_fide: Labels, fpr: float) -> tuple[float, float]:
+def tpr_at_fpr(scores: Scores, is_bona_fide: Labels, fpr: float) -> tuple[Rate, float]:
     """Return the best TPR at a threshold whose FPR does not exceed `fpr`, and that threshold."""
     check(scores, is_bona_fide)
     bona_fide = np.asarray(is_bona_fide, bool)
-    attacks = np.sort(scores[~bona_fide])[::-1]
-    allowed = math.floor(fpr * len(attacks) + 1e-9)
-    # Just above the first attack that must not be accepted.
-    threshold = (
-        float(np.nextafter(attacks[allowed], np.inf)) if allowed < len(attacks) else -math.inf
+    threshold = _threshold_at_fpr(scores[~bona_fide], fpr)
+    accepted = scores[bona_fide] >= threshold
+    return Rate(int(accepted.sum()), len(accepted)), threshold
+
+
+def bpcer_at_apcer(scores: Scores, species: Sequence[str], apcer: float) -> tuple[Rate, float]:
+    """Return BPCER at the lowest threshold at which no species' APCER exceeds `apcer`, and that.
+
+    At 5 % that is BPCER20. Source: ISO/IEC 30107-3.
+    """
+    names = np.asarray(species)
+    check(scores, names == "bona_fide")
+    threshold = max(
+        _threshold_at_fpr(scores[names == name], apcer)
+        for name in sorted(set(names.tolist()) - {"bona_fide"})
     )
-    return float((scores[bona_fide] >= threshold).mean()), threshold
+    refused = scores[names == "bona_fide"] < threshold
+    return Rate(int(refused.sum()), len(refused)), threshold
+
+
+def _threshold_at_fpr(attacks: Scores, fpr: float) -> float:
+    ordered = np.sort(attacks)[::-1]
+    allowed = math.floor(fpr * len(ordered) + 1e-9)
+    # Just above the first attack that must not be accepted.
+    return float(np.nextafter(ordered[allowed], np.inf)) if allowed < len(ordered) else -math.inf
 
 
 def equal_error(scores: Scores, is_bona_fide: Labels) -> tuple[float, float]:

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.blocks import ConvNorm, SqueezeExcite, initialise, stage
 from model.normalise import CHANNELS, DEPTH_MODES, PLANE_OF, VIEWS, DepthMode, Normalise, Stored
 from model.planes import MODALITIES
 
 Gate = Literal["released", "paper"]
+Fusion = Literal["multi", "one", "halfway", "early", "feather"]
+FUSIONS: tuple[Fusion, ...] = ("multi", "one", "halfway", "early", "feather")
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 # Rows of the network's output, and of every label in this product.
 ATTACK, BONA_FIDE = 0, 1
@@ -24,13 +27,15 @@ _DESCRIPTORS = {"released": 16, "paper": 1}
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """The shape of an mmfCNN.
+    """The shape of a network.
 
     Attributes:
         views: what the branches see: `rgb`, `depth`, `ir` by default; the authors add `hsv` and
             `ycbcr`.
         depth: of the ResNet branches, 18 or 34.
         width: factor on all channel counts, rounded to multiples of 8.
+        fusion: `multi` is mmfCNN, `one` has its last gated level only; the others are the peers of
+            `model.peers`.
         gate: `released` (as in the authors' release) or `paper` (a softmax over the modalities).
         depth_mode: how stored depth is told to the network, see `model.normalise`.
         size: side of the input, px.
@@ -39,6 +44,7 @@ class NetworkConfig:
     views: tuple[str, ...] = ("rgb", "depth", "ir")
     depth: int = 34
     width: float = 1.0
+    fusion: Fusion = "multi"
     gate: Gate = "paper"
     depth_mode: DepthMode = "face_relative"
     size: int = 112
@@ -52,6 +58,7 @@ class NetworkConfig:
             ),
             "depth": (self.depth in BLOCKS, f"one of {tuple(BLOCKS)}"),
             "width": (0 < self.width <= 4, "above 0, at most 4"),
+            "fusion": (self.fusion in FUSIONS, f"one of {FUSIONS}"),
             "gate": (self.gate in _DESCRIPTORS, f"one of {tuple(_DESCRIPTORS)}"),
             "depth_mode": (self.depth_mode in DEPTH_MODES, f"one of {DEPTH_MODES}"),
             "size": (32 <= self.size <= 512, "from 32 to 512 px"),
@@ -97,70 +104,81 @@ class Output(NamedTuple):
     shares: Tensor
 
 
-class _ConvNorm(nn.Module):
-    """Convolution and batch normalisation; `fold` makes one convolution of them for inference."""
+class FusionNetwork(nn.Module):
+    """What all networks here have: the shape, the normalisation, and how to run them."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
+        """Take the shape; the layers are the subclass's."""
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.config = config
+        self.normalise = Normalise(config.views, config.depth_mode)
 
-    def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = self.norm(self.conv(x))
-        return normed
+    def forward(self, stored: Stored) -> Output:
+        """Run a batch.
 
-    def fold(self) -> None:
-        self.conv = torch.nn.utils.fuse_conv_bn_eval(self.conv, self.norm)  # type: ignore[arg-type]
-        self.norm = nn.Identity()
+        Args:
+            stored: planes of `config.size` px; at least one modality of each row is present.
+        """
+        raise NotImplementedError
+
+    def fold(self) -> "FusionNetwork":
+        """Fold batch normalisations into their convolutions; for inference only."""
+        self.eval()
+        for module in list(self.modules()):
+            if isinstance(module, ConvNorm):
+                module.fold()
+        return self
+
+    @property
+    def num_features(self) -> int:
+        """Length of `Output.feature`."""
+        return self.config.channels[3]
+
+    def is_present(self, stored: Stored) -> Tensor:
+        """Return which views each row has, (B, views) bool."""
+        return stored.present[:, [PLANE_OF[view] for view in self.config.views]]
+
+    def shares(self, levels: list[Tensor], is_present: Tensor) -> Tensor:
+        """Return each modality's share, (B, 3): the mean over levels, over what is present.
+
+        Args:
+            levels: (B, views) each, not negative.
+            is_present: (B, views) bool.
+        """
+        present = is_present.float()
+        total = present.new_zeros((len(is_present), len(MODALITIES)))
+        columns = torch.tensor([PLANE_OF[view] for view in self.config.views], device=total.device)
+        for level in levels:
+            known = level.float() * present
+            sums = known.sum(1, keepdim=True)
+            # A gate that is closed altogether leans on nothing: then all present ones alike.
+            even = present / present.sum(1, keepdim=True).clamp_min(1)
+            known = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
+            total = total.index_add(1, columns, known / len(levels))
+        return total
 
 
-class _BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut. Source: He et al., CVPR 2016."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.first = _ConvNorm(inputs, outputs, 3, stride)
-        self.second = _ConvNorm(outputs, outputs, 3)
-        is_same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if is_same else _ConvNorm(inputs, outputs, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.second(functional.relu(self.first(x)))
-        return functional.relu(y + self.shortcut(x))
-
-
-class _SqueezeExcite(nn.Module):
-    """Channel weights from global averages. Source: Hu et al., CVPR 2018; reduction 16."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Linear(channels, max(2, channels // 16), bias=False)
-        self.excite = nn.Linear(max(2, channels // 16), channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights = self.excite(functional.relu(self.squeeze(x.mean((2, 3)))))
-        return x * torch.sigmoid(weights)[:, :, None, None]
-
-
-class _Branch(nn.Module):
+class Branch(nn.Module):
     """One view's ResNet up to its third stage; each stage's recalibrated output is fused.
 
     The output of a stage's squeeze-and-excitation feeds the next stage as well as the fusion.
     """
 
     def __init__(self, inputs: int, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+        """Build stem and three stages."""
         super().__init__()
-        self.stem = _ConvNorm(inputs, channels[0], 7, 2)
+        self.stem = ConvNorm(inputs, channels[0], 7, 2)
         before = (channels[0], *channels[:2])
         self.stages = nn.ModuleList(
             nn.Sequential(
-                _stage(before[i], channels[i], blocks[i], stride=1 if i == 0 else 2),
-                _SqueezeExcite(channels[i]),
+                stage(before[i], channels[i], blocks[i], stride=1 if i == 0 else 2),
+                SqueezeExcite(channels[i]),
             )
             for i in range(3)
         )
 
     def forward(self, x: Tensor, is_present: Tensor) -> list[Tensor]:
+        """Return the three stages' maps; all zero in rows that lack this view."""
         x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2, 1)
         maps = []
         for each in self.stages:
@@ -179,7 +197,7 @@ class _Fusion(nn.Module):
         self.gate: Gate = gate
         self.num_views = num_views
         num_maps = num_views + (not first)
-        self.mix = _ConvNorm(inputs * num_maps, outputs, 3, 2)
+        self.mix = ConvNorm(inputs * num_maps, outputs, 3, 2)
         self.describe = nn.Conv2d(inputs, _DESCRIPTORS[gate], 3, 1, 1)
         self.weigh = nn.Linear(_DESCRIPTORS[gate] * num_maps, outputs, bias=False)
 
@@ -199,99 +217,62 @@ class _Fusion(nn.Module):
             factors = functional.relu(self.weigh(descriptors.flatten(1)))
         return fused * factors[:, :, None, None], weights[:, : self.num_views]
 
-    def dead_ratio(self, maps: list[Tensor], is_present: Tensor) -> float:
-        """Return the part of output channels that the released gate closes for a whole batch."""
-        fused, _ = self.forward(maps, is_present)
-        return float((fused.abs().amax((0, 2, 3)) == 0).float().mean())
-
     def _contributions(self, descriptors: Tensor) -> Tensor:
         """Return the size of what each map adds to the gate, (B, maps)."""
         per_map = self.weigh.weight.view(self.weigh.out_features, *descriptors.shape[1:])
         return torch.einsum("bmk,omk->bmo", descriptors, per_map).abs().sum(2)
 
 
-class MmfCNN(nn.Module):
+class MmfCNN(FusionNetwork):
     """The network: stored planes in, logits, feature and modality shares out."""
 
     def __init__(self, config: NetworkConfig) -> None:
         """Build it with fresh weights."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         channels, blocks = config.channels, BLOCKS[config.depth]
-        self.normalise = Normalise(config.views, config.depth_mode)
         self.branches = nn.ModuleList(
-            _Branch(CHANNELS[view], channels, blocks) for view in config.views
+            Branch(CHANNELS[view], channels, blocks) for view in config.views
         )
+        self.first_level = 0 if config.fusion == "multi" else 2
         self.fusions = nn.ModuleList(
-            _Fusion(len(config.views), channels[i], channels[i + 1], config.gate, first=i == 0)
-            for i in range(3)
+            _Fusion(len(config.views), channels[i], channels[i + 1], config.gate, is_first)
+            for i in range(self.first_level, 3)
+            for is_first in [i == self.first_level]
         )
-        self.top = _stage(channels[3], channels[3], blocks[3], stride=2)
+        self.top = stage(channels[3], channels[3], blocks[3], stride=2)
         self.hidden = nn.Linear(channels[3], max(16, channels[3] // 4), bias=False)
         self.head = nn.Linear(self.hidden.out_features, 2)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, stored: Stored) -> Output:
-        """Run a batch.
-
-        Args:
-            stored: planes of `config.size` px; at least one modality of each row is present.
-        """
-        columns = [PLANE_OF[view] for view in self.config.views]
-        is_present = stored.present[:, columns]
-        levels = zip(
-            *(
-                branch(view, is_present[:, i])
-                for i, (branch, view) in enumerate(
-                    zip(self.branches, self.normalise(stored), strict=True)
-                )
-            ),
-            strict=True,
-        )
+        """See `FusionNetwork.forward`."""
+        is_present = self.is_present(stored)
+        views = zip(self.branches, self.normalise(stored), strict=True)
+        maps_of = [branch(view, is_present[:, i]) for i, (branch, view) in enumerate(views)]
         fused: list[Tensor] = []
         shares = []
-        for fusion, maps in zip(self.fusions, levels, strict=True):
+        for level, fusion in enumerate(self.fusions, self.first_level):
+            maps = [maps[level] for maps in maps_of]
             fused_map, share = fusion([*maps, *fused], is_present)
             fused = [fused_map]
             shares.append(share)
         feature = self.top(fused[0]).mean((2, 3))
         logits = self.head(torch.sigmoid(self.hidden(feature)))
-        return Output(logits.float(), feature.float(), self._shares(shares, is_present))
+        return Output(logits.float(), feature.float(), self.shares(shares, is_present))
 
-    def fold(self) -> "MmfCNN":
-        """Fold batch normalisations into their convolutions; for inference only."""
-        self.eval()
-        for module in list(self.modules()):
-            if isinstance(module, _ConvNorm):
-                module.fold()
-        return self
+    def dead_gates(self, stored: Stored) -> list[float]:
+        """Return, for each level, the part of its channels that are closed for a whole batch.
 
-    def _shares(self, levels: list[Tensor], is_present: Tensor) -> Tensor:
-        """Return the mean over levels of each modality's share, over the present ones."""
-        total = levels[0].new_zeros((len(is_present), len(MODALITIES)), dtype=torch.float32)
-        columns = torch.tensor([PLANE_OF[view] for view in self.config.views], device=total.device)
-        present = is_present.float()
-        for level in levels:
-            known = level.float() * present
-            sums = known.sum(1, keepdim=True)
-            # A gate that is closed altogether leans on nothing: then all present ones alike.
-            even = present / present.sum(1, keepdim=True)
-            known = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
-            total = total.index_add(1, columns, known / len(levels))
-        return total
+        The released gate starts half dead and can stay so; see the trap in its authors' release.
+        """
+        is_closed: list[float] = []
 
+        def watch(_: nn.Module, __: object, output: tuple[Tensor, Tensor]) -> None:
+            is_closed.append(float((output[0].abs().amax((0, 2, 3)) == 0).float().mean()))
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-    """Return a ResNet stage: `blocks` basic blocks, the first with `stride`."""
-    first = _BasicBlock(inputs, outputs, stride)
-    return nn.Sequential(first, *(_BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Return the number of trained numbers."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        hooks = [fusion.register_forward_hook(watch) for fusion in self.fusions]
+        with torch.inference_mode():
+            self(stored)
+        for hook in hooks:
+            hook.remove()
+        return is_closed

@@ -102,12 +102,23 @@ def crop_planes(
         if not max(w, h) <= _MAX_BOX * max(width, height):
             # The border around the plane would cost gigabytes.
             raise PlaneError(f"face_box {face_box} is far larger than {width} x {height} px")
-        side = max(w, h) * (1 + 2 * margin)
-        left, top = x + w / 2 - side / 2, y + h / 2 - side / 2
+        left, top, side, _ = square_around(face_box, margin)
         # In parts of the plane, so that it fits planes of other sizes.
         square = (left / width, top / height, side / width, side / height)
     cut: dict[str, Any] = {name: _cut(plane, square, size, name) for name, plane in planes.items()}
     return Planes(**cut)
+
+
+def square_around(box: Box, margin: float) -> Box:
+    """Return the square, (x, y, side, side) px, that is cut out for a face box.
+
+    Args:
+        box: (x, y, w, h) px.
+        margin: part of the box's longer side that is added on each of the four sides.
+    """
+    x, y, w, h = box
+    side = max(w, h) * (1 + 2 * margin)
+    return x + w / 2 - side / 2, y + h / 2 - side / 2, side, side
 
 
 def collate(planes: Sequence[Planes]) -> PlaneBatch:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.planes import Planes
+from model.quality import QualityLimits
 
 
 class Prediction(NamedTuple):
@@ -32,12 +33,14 @@ class Predictor(Protocol):
         model_id: name and hash prefix.
         size: side of the planes that `predict` takes, px.
         crop_margin: for `model.planes.crop_planes`.
+        quality: what a face must reach to be judged.
         max_batch: largest number of faces in one call.
     """
 
     model_id: str
     size: int
     crop_margin: float
+    quality: QualityLimits
     max_batch: int
 
     def threshold_for(self, modalities: Sequence[str]) -> float | None:

@@ -1,8 +1,7 @@
 """Training: list files in, a model bundle out."""
 
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,23 @@ import torch
 from numpy.typing import NDArray
 
 from model.bundle import Bundle, Threshold, save_bundle
+from model.checkpoint import Checkpoint
 from model.dataset import STORED_PX, Dataset, batches, load_dataset, subsets
 from model.loss import AbcForm, AverageBinaryCenterLoss
 from model.metrics import Report, equal_error, judge
-from model.network import BONA_FIDE, MmfCNN, NetworkConfig
+from model.network import BONA_FIDE, FusionNetwork, MmfCNN, NetworkConfig
+from model.peers import build_network
 from model.planes import MODALITIES, PlaneBatch
 
-_log = logging.getLogger(__name__)
 _SELFTESTS_A_CLASS = 3
 _EVALUATION_BATCH = 64
 # A set of modalities by which some species passes more often gets no threshold: frames that have
 # only these then get `no_decision`, not a guess.
 _MAX_APCER = 0.05
+
+
+class TrainingError(ValueError):
+    """Training came to nothing that can be shipped; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -70,57 +74,97 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to: losses, and the error rates on the validation list."""
+    """What an epoch came to, on the validation list.
+
+    Attributes:
+        number: from 1.
+        train_loss: mean over the epoch.
+        val_loss: cross-entropy.
+        apcer: worst species' rate at a threshold of 0.5.
+        bpcer: at the same threshold.
+        dead_gates: part of each level's channels that its gate keeps closed.
+    """
 
     number: int
     train_loss: float
     val_loss: float
-    report: Report
+    apcer: float
+    bpcer: float
+    dead_gates: list[float]
+
+    @property
+    def acer(self) -> float:
+        """Mean of the two error rates."""
+        return (self.apcer + self.bpcer) / 2
 
 
 def train(config: TrainingConfig) -> Iterator[Epoch]:
     """Train, yielding after each epoch; the bundle is there once the iterator is exhausted.
 
-    The same config on the same CPU gives the same weights, bit for bit.
+    The same config on the same CPU gives the same weights, bit for bit, also if it was interrupted
+    and started again: each epoch leaves a checkpoint beside the bundle, in `<bundle>.training`.
 
     Raises:
         model.lists.ListError: a list file breaks a rule.
         FileExistsError: there is a bundle at `config.bundle` already.
+        TrainingError: the network did not learn to tell the classes apart.
+        model.checkpoint.CheckpointError: a checkpoint of another config lies there.
     """
     if config.bundle.exists():
         raise FileExistsError(f"{config.bundle} exists: choose another name for the bundle")
-    torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    rng = np.random.default_rng(config.seed)
     train_set, val_set = load_dataset(config.train), load_dataset(config.val)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = MmfCNN(config.network).to(device)
+    torch.manual_seed(config.seed)
+    network = build_network(config.network).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = AverageBinaryCenterLoss(config.abc, config.network.channels[3]).to(device)
+    loss = AverageBinaryCenterLoss(config.abc, network.num_features).to(device)
     optimiser = torch.optim.SGD(
         [*network.parameters(), *loss.parameters()],
         lr=config.learning_rate,
         momentum=0.9,
         weight_decay=config.weight_decay,
     )
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, config.decay)
-    best, best_state, best_epoch = np.inf, network.state_dict(), 0
-    for number in range(1, config.epochs + 1):
+    checkpoint = Checkpoint(config.bundle.with_name(f"{config.bundle.name}.training"))
+    past = checkpoint.restore(_described(config), network, loss, optimiser)
+    epochs = [Epoch(**each) for each in past]
+    yield from epochs
+    for number in range(len(epochs) + 1, config.epochs + 1):
+        best = min(epochs, key=lambda epoch: epoch.val_loss, default=None)
+        if best is not None and number - 1 - best.number >= config.patience:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * config.decay ** (number - 1)
+        rng = np.random.default_rng([config.seed, number])
         train_loss = _train_epoch(network, loss, optimiser, train_set, config, rng)
-        schedule.step()
         scores = score(network, val_set, MODALITIES)
         val_loss = _log_loss(scores, val_set.label)
-        yield Epoch(number, train_loss, val_loss, judge(scores, val_set.species, 0.5))
-        if val_loss < best:
-            best, best_epoch = val_loss, number
-            best_state = {key: value.clone() for key, value in network.state_dict().items()}
-        if number - best_epoch >= config.patience:
-            break
-    network.load_state_dict(best_state)
+        report = judge(scores, val_set.species, 0.5)
+        epochs.append(
+            Epoch(
+                number,
+                train_loss,
+                val_loss,
+                report.apcer,
+                report.bpcer.value,
+                _dead_gates(network, val_set),
+            )
+        )
+        checkpoint.save(
+            [asdict(epoch) for epoch in epochs],
+            network,
+            loss,
+            optimiser,
+            is_best=best is None or val_loss < best.val_loss,
+        )
+        yield epochs[-1]
+    checkpoint.load_best(network)
     save_bundle(_bundle(network.cpu(), val_set, config), config.bundle)
 
 
-def score(network: MmfCNN, dataset: Dataset, modalities: Sequence[str]) -> NDArray[np.float64]:
+def score(
+    network: FusionNetwork, dataset: Dataset, modalities: Sequence[str]
+) -> NDArray[np.float64]:
     """Return the (N,) bona fide scores of a data set seen with some modalities only."""
     network.eval()
     device = next(network.parameters()).device
@@ -131,12 +175,12 @@ def score(network: MmfCNN, dataset: Dataset, modalities: Sequence[str]) -> NDArr
             stored = dataset.batch(rows, network.config.size)
             stored = stored._replace(present=stored.present & kept)
             output = network(type(stored)(*(plane.to(device) for plane in stored)))
-            scores.append(output.logits.softmax(1)[:, BONA_FIDE].double().cpu().numpy())
+            scores.append(output.logits.double().softmax(1)[:, BONA_FIDE].cpu().numpy())
     return np.concatenate(scores)
 
 
 def _train_epoch(
-    network: MmfCNN,
+    network: FusionNetwork,
     loss: AverageBinaryCenterLoss,
     optimiser: torch.optim.Optimizer,
     dataset: Dataset,
@@ -162,12 +206,19 @@ def _train_epoch(
     return total / len(dataset)
 
 
+def _dead_gates(network: FusionNetwork, dataset: Dataset) -> list[float]:
+    if not isinstance(network, MmfCNN):
+        return []
+    rows = np.linspace(0, len(dataset) - 1, min(len(dataset), _EVALUATION_BATCH)).astype(np.int64)
+    return network.eval().dead_gates(dataset.batch(rows, network.config.size))
+
+
 def _log_loss(scores: NDArray[np.float64], label: NDArray[np.int64]) -> float:
     right = np.where(label == 1, scores, 1 - scores)
     return float(-np.log(np.clip(right, 1e-7, 1)).mean())
 
 
-def _bundle(network: MmfCNN, val_set: Dataset, config: TrainingConfig) -> Bundle:
+def _bundle(network: FusionNetwork, val_set: Dataset, config: TrainingConfig) -> Bundle:
     thresholds, metrics = {}, {}
     for modalities in subsets():
         scores = score(network, val_set, modalities)
@@ -182,11 +233,7 @@ def _bundle(network: MmfCNN, val_set: Dataset, config: TrainingConfig) -> Bundle
     stored = val_set.batch(rows, config.network.size)
     about: dict[str, Any] = {
         "training_data": config.about,
-        "training": {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(replace(config, train=Path(config.train.name))).items()
-            if key not in ("about", "bundle", "val", "network")
-        },
+        "training": _described(config),
         "val": metrics,
     }
     return Bundle(
@@ -199,6 +246,13 @@ def _bundle(network: MmfCNN, val_set: Dataset, config: TrainingConfig) -> Bundle
         selftest_scores=scores[rows].astype(np.float32),
         about=about,
     )
+
+
+def _described(config: TrainingConfig) -> dict[str, Any]:
+    """Return what a run depends on, without this machine's paths."""
+    fields = {**asdict(config), "network": config.network.to_dict()}
+    fields.update(train=config.train.name, val=config.val.name)
+    return {key: value for key, value in fields.items() if key not in ("about", "bundle")}
 
 
 def _figures(report: Report) -> dict[str, Any]:
@@ -221,6 +275,11 @@ def _selftests(
     for value in (1, 0):
         margin = (scores - threshold) * (1 if value else -1)
         order = np.argsort(np.where(label == value, margin, -np.inf))[::-1]
+        if not (margin[label == value] > 0).any():
+            raise TrainingError(
+                f"no validation sample of class {value} is decided right: the network has learned "
+                "nothing; look at the lists, or train longer or with a lower learning rate"
+            )
         right = order[: max(_SELFTESTS_A_CLASS, int((label == value).sum() * 0.6))]
         chosen += right[:: max(1, len(right) // _SELFTESTS_A_CLASS)][:_SELFTESTS_A_CLASS].tolist()
     return np.array(chosen, np.int64)

@@ -10,6 +10,7 @@ from model.dataset import subsets
 from model.network import BONA_FIDE, MmfCNN, NetworkConfig
 from model.normalise import Stored
 from model.planes import PlaneBatch
+from model.quality import ANY_QUALITY
 
 SIZE = 64
 
@@ -43,6 +44,7 @@ def random_bundle(name: str = "random", seed: int = 0) -> Bundle:
         name=name,
         network=network,
         crop_margin=0.2,
+        quality=ANY_QUALITY,
         thresholds={"+".join(each): Threshold(float(np.median(scores))) for each in subsets()},
         selftest=planes,
         selftest_scores=scores,

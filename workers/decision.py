@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 import msgpack
@@ -40,6 +40,7 @@ class Decision:
     """What is known of one frame once it is decided; `workers/README.md` tells each key.
 
     `camera_id`, `seq` and `captured_at_ms` are None where the frame was too broken to say.
+    `quality` is there where it was too low, and only there.
     """
 
     camera_id: str | None
@@ -58,11 +59,15 @@ class Decision:
     replica: str
     batch_size: int
     timing_ms: Mapping[str, float]
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 def pack_decision(decision: Decision) -> bytes:
     """Return the bytes of the field `d`."""
-    packed: bytes = msgpack.packb({"v": VERSION, **asdict(decision)})
+    body = {"v": VERSION, **asdict(decision)}
+    if not decision.quality:
+        del body["quality"]
+    packed: bytes = msgpack.packb(body)
     return packed
 
 

@@ -25,6 +25,7 @@ class HeldFrame:
         is_proven: its signature was checked: what it says of itself can be relied on.
         frame: its content, once verified.
         planes: the network's input, once decoded.
+        quality: figures of the face, once decoded.
         predictor: the one that `planes` were cut for; the frames of a batch share it.
         decode_s: what verifying and decoding took, without the wait for a thread.
         timing_ms: how long each stage took, ms.
@@ -37,6 +38,7 @@ class HeldFrame:
     is_proven: bool = False
     frame: Frame | None = None
     planes: Planes | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
     predictor: Predictor | None = None
     decode_s: float = 0.0
     timing_ms: dict[str, float] = field(default_factory=dict)
@@ -130,7 +132,11 @@ class Judge:
 
     def refusal(self, held: HeldFrame, refused: FrameRefused, now_ms: int) -> Decided:
         """Decide `no_decision` with the reason of `refused`."""
-        decision = replace(self._no_decision(held, now_ms), reason=refused.reason)
+        decision = replace(
+            self._no_decision(held, now_ms),
+            reason=refused.reason,
+            quality=held.quality if refused.reason is Reason.LOW_QUALITY else {},
+        )
         return Decided(held, decision, str(refused) if refused.reason in GIVEN_UP else "")
 
     def _no_decision(self, held: HeldFrame, now_ms: int) -> Decision:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from model.planes import MODALITIES
 from model.predictor import Prediction, Predictor
+from model.quality import faults, measure
 from workers.batching import Credit, ReadyQueue
 from workers.decision import Decision
 from workers.decode import decode
@@ -29,6 +30,7 @@ from workers.refusal import (
     ClockAhead,
     Expired,
     FrameRefused,
+    LowQuality,
     ModalityMissing,
     Replayed,
     WorkerFailed,
@@ -202,6 +204,10 @@ class Pipeline:
         assert held.frame is not None  # noqa: S101 - verified before
         predictor = held.predictor = self.predictor
         held.planes = decode(held.frame, predictor.size, predictor.crop_margin)
+        box = held.frame.face_box
+        held.quality = measure(held.planes, None if box is None else min(box[2:]))
+        if found := faults(held.quality, predictor.quality):
+            raise LowQuality("; ".join(found))
         if predictor.threshold_for(held.planes.present) is None:
             raise ModalityMissing(f"no threshold for {'+'.join(held.planes.present)}")
 

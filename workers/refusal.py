@@ -12,6 +12,7 @@
     |   +-- WrongPartition                     in the frames stream of another partition
     +-- Undecodable         undecodable        a plane is not what it says it is
     +-- ModalityMissing     modality_missing   the model has no threshold for these modalities
+    +-- LowQuality          low_quality        the face can't be judged: dark, blurred, too small
     +-- Expired             expired            older than the deadline
     +-- Replayed            replayed           this seq was decided before
     +-- WorkerFailed        worker_failed      whoever worked on it failed or died, repeatedly
@@ -96,6 +97,12 @@ class ModalityMissing(FrameRefused):
     """The model was not calibrated for the modalities that the frame has."""
 
     reason = Reason.MODALITY_MISSING
+
+
+class LowQuality(FrameRefused):
+    """The face can't be judged; the message has the figures and the limits."""
+
+    reason = Reason.LOW_QUALITY
 
 
 class Expired(FrameRefused):

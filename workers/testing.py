@@ -12,6 +12,7 @@ import numpy as np
 
 from model.planes import MODALITIES, Planes
 from model.predictor import Prediction
+from model.quality import ANY_QUALITY, QualityLimits
 from workers import keys
 from workers.decision import Decision, unpack_decision
 from workers.delivery import NO_PARTITION, Commit, Entry, Fate
@@ -178,6 +179,7 @@ class ConstantPredictor:
     threshold: float = 0.5
     size: int = 112
     crop_margin: float = 0.2
+    quality: QualityLimits = ANY_QUALITY
     max_batch: int = 16
     model_id: str = "constant@000000000000"
     modalities: tuple[str, ...] = MODALITIES

@@ -1,29 +1,32 @@
 """A rendered data set on disk: subjects in folders, and a protocol's lists beside them.
 
     subject-000123/0007_{rgb.jpg,depth.png,ir.jpg}    face crops, 124 px; depth 16-bit mm
-    samples.jsonl                                     subject, species and seed of each sample
-    grand_{train,val,test}_list.txt                   all species in all splits
-    cross-attack_{train,val,test}_list.txt            trained on prints 4, 5, 6, tested on 1, 2, 3
+    samples.jsonl                     subject, species, seed and scene of each sample
+    PROTOCOL_{train,val,test}_list.txt
+
+Protocols: `grand` has all species in all splits. `cross-attack` is trained on prints 4, 5 and 6 and
+tested on prints 1, 2 and 3. `without-SPECIES` is tested on a species, or on all prints, that it was
+not trained on. `sensor-shift` is trained on stereo depth and tested on time of flight.
 
 No subject is in two splits, neither as the person before the camera nor as the one shown.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 from rich.progress import Progress
 
 from model.dataset import STORED_PX
 from model.lists import ListEntry, write_list
-from model.planes import Planes, crop_planes
-from model.render.attacks import BONA_FIDE, MASKS, PRINTS, SCREENS
-from model.render.presentation import RenderedFrame, present
+from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
+from model.render.presentation import Crop, RenderedFrame, present
 
 CROP_MARGIN = 0.2
 SPLITS = ("train", "val", "test")
@@ -41,16 +44,21 @@ class RenderConfig:
         folder: where to; what is there already is kept and not rendered again.
         subjects: number of subjects in train, val and test.
         bona_fide: bona fide samples of each subject.
-        of_each_print: samples of each of the six prints; as many of each screen and mask.
+        of_each_print: samples of each of the six prints.
+        of_each_other: samples of each other species.
+        of_each_test_print: samples of prints 1, 2 and 3 of each subject in test: TPR@FPR=1e-4
+            takes 30,000 of them.
         seed: of pose, light, sensors and pictures. People are their numbers: subject 7 is the same
             person under every seed, so take other numbers, not another seed, for a fresh test set.
         processes: how many render at once.
     """
 
     folder: Path
-    subjects: tuple[int, int, int] = (300, 40, 60)
-    bona_fide: int = 12
-    of_each_print: int = 3
+    subjects: tuple[int, int, int] = (300, 40, 300)
+    bona_fide: int = 24
+    of_each_print: int = 8
+    of_each_other: int = 4
+    of_each_test_print: int = 34
     seed: int = 1
     processes: int = 2
 
@@ -86,34 +94,34 @@ def render_subject(config: RenderConfig, subject: int, split: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     rows = []
-    for index, species in enumerate(_species(config)):
+    crop = Crop(STORED_PX, CROP_MARGIN)
+    for index, species in enumerate(_species(config, split)):
         seed = (config.seed * 10**6 + subject) * _MAX_SAMPLES + index
         holder = _neighbour(config, subject, split, index)
         person, target = (subject, subject) if species == BONA_FIDE else (holder, subject)
-        frame = next(present(species, person, target, seed))
-        name = f"{index:04d}"
-        _write_crop(_crop(frame), partial / name)
-        rows.append(
-            {"name": name, "subject": subject, "holder": person, "species": species, "seed": seed}
-        )
+        frame = next(present(species, person, target, seed, crop=crop))
+        row = {"name": f"{index:04d}", "subject": subject, "holder": person, "species": species}
+        _write(frame, partial / str(row["name"]))
+        rows.append({**row, "seed": seed, **frame.about})
     (partial / "samples.json").write_text(json.dumps(rows), encoding="utf-8")
     partial.rename(final)
 
 
-def _crop(frame: RenderedFrame) -> Planes:
-    return crop_planes(frame.rgb, frame.depth, frame.ir, frame.face_box, STORED_PX, CROP_MARGIN)
-
-
-def _write_crop(planes: Planes, stem: Path) -> None:
-    assert planes.rgb is not None  # noqa: S101 - rendered frames have all modalities
+def _write(frame: RenderedFrame, stem: Path) -> None:
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
-    cv2.imwrite(f"{stem}_rgb.jpg", cv2.cvtColor(planes.rgb, cv2.COLOR_RGB2BGR), quality)
-    cv2.imwrite(f"{stem}_depth.png", planes.depth, [cv2.IMWRITE_PNG_COMPRESSION, 1])  # type: ignore[arg-type]
-    cv2.imwrite(f"{stem}_ir.jpg", planes.ir, quality)  # type: ignore[arg-type]
+    cv2.imwrite(f"{stem}_rgb.jpg", cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR), quality)
+    cv2.imwrite(f"{stem}_depth.png", frame.depth, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    cv2.imwrite(f"{stem}_ir.jpg", frame.ir, quality)
 
 
-def _species(config: RenderConfig) -> list[str]:
-    attacks = [each for each in (*PRINTS, *SCREENS, *MASKS) for _ in range(config.of_each_print)]
+def _species(config: RenderConfig, split: str) -> list[str]:
+    def count(species: str) -> int:
+        if species in OTHERS:
+            return config.of_each_other
+        many = split == "test" and species in _TEST_PRINTS
+        return config.of_each_test_print if many else config.of_each_print
+
+    attacks = [species for species in (*PRINTS, *OTHERS) for _ in range(count(species))]
     return [BONA_FIDE] * config.bona_fide + attacks
 
 
@@ -139,6 +147,8 @@ def _claim(config: RenderConfig) -> None:
         "subjects": list(config.subjects),
         "bona_fide": config.bona_fide,
         "of_each_print": config.of_each_print,
+        "of_each_other": config.of_each_other,
+        "of_each_test_print": config.of_each_test_print,
         "seed": config.seed,
     }
     path = config.folder / "dataset.json"
@@ -151,8 +161,8 @@ def _claim(config: RenderConfig) -> None:
 
 
 def _write_lists(config: RenderConfig) -> None:
-    protocols: dict[str, dict[str, list[ListEntry]]] = {
-        protocol: {split: [] for split in SPLITS} for protocol in ("grand", "cross-attack")
+    lists: dict[tuple[str, str], list[ListEntry]] = {
+        (protocol, split): [] for protocol in _PROTOCOLS for split in SPLITS
     }
     index_file = config.folder / "samples.jsonl"
     unfinished = index_file.with_suffix(".partial")
@@ -164,11 +174,34 @@ def _write_lists(config: RenderConfig) -> None:
                 rgb, depth, ir = (Path(f"{stem}_{end}") for end in _ENDINGS)
                 entry = ListEntry(rgb, depth, ir, int(row["species"] == BONA_FIDE))
                 index.write(json.dumps({**row, "split": split}) + "\n")
-                protocols["grand"][split].append(entry)
-                allowed = _TRAIN_PRINTS if split == "train" else _TEST_PRINTS
-                if row["species"] in (BONA_FIDE, *allowed):
-                    protocols["cross-attack"][split].append(entry)
+                for protocol, takes in _PROTOCOLS.items():
+                    if takes(row, split):
+                        lists[protocol, split].append(entry)
     unfinished.replace(index_file)
-    for protocol, splits in protocols.items():
-        for split, entries in splits.items():
-            write_list(config.folder / f"{protocol}_{split}_list.txt", entries)
+    for (protocol, split), entries in lists.items():
+        write_list(config.folder / f"{protocol}_{split}_list.txt", entries)
+
+
+def _takes_cross_attack(row: dict[str, Any], split: str) -> bool:
+    return row["species"] in (BONA_FIDE, *(_TRAIN_PRINTS if split == "train" else _TEST_PRINTS))
+
+
+def _takes_sensor_shift(row: dict[str, Any], split: str) -> bool:
+    return bool(row["sensor"] == ("tof" if split == "test" else "stereo"))
+
+
+def _without(left_out: tuple[str, ...]) -> Callable[[dict[str, Any], str], bool]:
+    def takes(row: dict[str, Any], split: str) -> bool:
+        is_left_out = row["species"] in left_out
+        return row["species"] == BONA_FIDE or is_left_out == (split == "test")
+
+    return takes
+
+
+_PROTOCOLS: dict[str, Callable[[dict[str, Any], str], bool]] = {
+    "grand": lambda _row, _split: True,
+    "cross-attack": _takes_cross_attack,
+    "sensor-shift": _takes_sensor_shift,
+    "without-print": _without(PRINTS),
+    **{f"without-{species}": _without((species,)) for species in OTHERS},
+}

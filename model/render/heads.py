@@ -5,14 +5,15 @@ Source: Anny, https://github.com/naver/anny.
 
 import warnings
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from anny import Anny
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 # Parts of a face whose shape varies from person to person; the model names them in its targets.
 _FACE_PARTS = ("nose", "mouth", "eye", "head", "chin", "cheek", "ear-", "brow", "forehead", "neck")
@@ -33,17 +34,20 @@ _EXPRESSIONS = (
     "cheekPuff",
 )
 
+_COLLAR_M = -0.15
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Head:
-    """A head's surface.
+    """A head's surface, with neck and shoulders.
 
     Attributes:
         vertices: (V, 3) m; x to its left, y up, z out of the face; origin amid the head.
         triangles: (T, 3) int32.
         template: (V, 3) m, the same vertices on the average head: where on a face a point is.
-        is_eye: (V,) bool.
+        is_eye: (V,) in [0, 1].
         is_lip: (V,) in [0, 1].
+        is_cloth: (V,) in [0, 1].
     """
 
     vertices: Array
@@ -51,6 +55,16 @@ class Head:
     template: Array
     is_eye: Array
     is_lip: Array
+    is_cloth: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Template:
+    triangles: NDArray[np.int32]
+    vertices: Array
+    is_eye: Array
+    is_lip: Array
+    moves: Array  # (expressions, V, 3): what each one does, fully done
 
 
 @cache
@@ -63,13 +77,20 @@ def _model() -> Anny:
 
 
 @cache
-def _template() -> tuple[NDArray[np.int32], Array, Array, Array]:
+def template() -> Head:
+    """Return the average head, bald and at rest."""
+    return _dressed(_template().vertices)
+
+
+@cache
+def _template() -> _Template:
     model = _model()
     with torch.inference_mode():
         rest = model()["vertices"][0]
         # The lips are what rolling them in moves most.
         rolled = model(facial_actions={"mouthRollLower": 1.0, "mouthRollUpper": 1.0})
         moved = (rolled["vertices"][0] - rest).norm(dim=1).numpy()
+        moves = [model(facial_actions={name: 1.0})["vertices"][0] - rest for name in _EXPRESSIONS]
     triangles = model.get_triangular_faces().numpy().astype(np.int32)
     # Eyeballs have their own corner of the texture.
     corners = model.face_texture_coordinate_indices.numpy().reshape(-1)
@@ -78,14 +99,18 @@ def _template() -> tuple[NDArray[np.int32], Array, Array, Array]:
     is_eye = np.zeros(len(rest), np.float32)
     is_eye[model.faces.numpy().reshape(-1)[in_eyes]] = 1
     is_lip = np.clip(moved / np.percentile(moved[moved > 1e-5], 90), 0, 1).astype(np.float32)
-    return triangles, _upright(rest), is_eye, is_lip
+    return _Template(
+        triangles, _centred(_upright(rest)), is_eye, is_lip, np.stack([*map(_upright, moves)])
+    )
 
 
-def make_head(identity: np.random.Generator, expression: np.random.Generator) -> Head:
-    """Return a head: its shape drawn from `identity`, what its face does from `expression`."""
+@lru_cache(maxsize=64)
+def _at_rest(number: int) -> Array:
+    """Return a person's head without expression, (V, 3)."""
     model = _model()
+    rng = np.random.default_rng([number, 1])
     local = {
-        label: float(np.clip(identity.normal(0, 0.35), -1, 1))
+        label: float(np.clip(rng.normal(0, 0.35), -1, 1))
         for label in model.local_change_labels
         if any(part in label for part in _FACE_PARTS)
     }
@@ -93,23 +118,74 @@ def make_head(identity: np.random.Generator, expression: np.random.Generator) ->
         if label.startswith("r-") and "l-" + label[2:] in local:
             local[label] = 0.9 * local["l-" + label[2:]] + 0.1 * local[label]  # nearly symmetric
     phenotype = {
-        "gender": float(identity.uniform(0, 1)),
-        "age": float(identity.uniform(0.5, 0.95)),
-        "weight": float(identity.uniform(0.3, 0.75)),
-        "muscle": float(identity.uniform(0.3, 0.7)),
+        "gender": float(rng.uniform(0, 1)),
+        "age": float(rng.uniform(0.5, 0.95)),
+        "weight": float(rng.uniform(0.3, 0.75)),
+        "muscle": float(rng.uniform(0.3, 0.7)),
     }
-    actions = {label: float(max(0.0, expression.normal(0, 0.22))) for label in _EXPRESSIONS}
     with torch.inference_mode():
-        vertices = model(
-            phenotype_kwargs=phenotype, local_changes_kwargs=local, facial_actions=actions
-        )["vertices"][0]
-    triangles, template, is_eye, is_lip = _template()
-    return Head(_upright(vertices), triangles, template, is_eye, is_lip)
+        made = model(phenotype_kwargs=phenotype, local_changes_kwargs=local)["vertices"][0]
+    return _centred(_upright(made))
+
+
+def make_head(number: int, expression: np.random.Generator, hair_m: Array) -> Head:
+    """Return a person's head with hair and an expression.
+
+    Args:
+        number: who it is.
+        expression: what the face does is drawn from it. In the model, expressions add up.
+        hair_m: (V,) how far hair stands off, m, for each vertex of `template`.
+    """
+    strength = np.maximum(0, expression.normal(0, 0.22, len(_EXPRESSIONS))).astype(np.float32)
+    vertices = _at_rest(number) + np.tensordot(strength, _template().moves, 1)
+    outward = vertices / (np.linalg.norm(vertices, axis=1, keepdims=True) + 1e-6)
+    return _dressed(vertices + outward * hair_m[: len(vertices), None])
+
+
+def _dressed(vertices: Array) -> Head:
+    """Put a head on neck and shoulders."""
+    face = _template()
+    below, below_triangles = _neck_and_shoulders()
+    count, more = len(vertices), len(below)
+    nothing = np.zeros(more, np.float32)
+    return Head(
+        vertices=np.concatenate([vertices, below]).astype(np.float32),
+        triangles=np.concatenate([face.triangles, below_triangles + count]),
+        template=np.concatenate([face.vertices, below]).astype(np.float32),
+        is_eye=np.concatenate([face.is_eye, nothing]),
+        is_lip=np.concatenate([face.is_lip, nothing]),
+        is_cloth=np.concatenate([np.zeros(count), below[:, 1] < _COLLAR_M]).astype(np.float32),
+    )
+
+
+@cache
+def _neck_and_shoulders() -> tuple[Array, NDArray[np.int32]]:
+    """Return a surface of revolution, wider than deep: vertices and triangles, outside first."""
+    heights = np.array([-0.06, -0.10, -0.14, -0.17, -0.19, -0.22, -0.27, -0.36])
+    half_widths = np.array([0.052, 0.052, 0.056, 0.07, 0.12, 0.18, 0.21, 0.22])
+    half_depths = np.array([0.055, 0.055, 0.058, 0.065, 0.08, 0.1, 0.11, 0.115])
+    steps = 24
+    around = np.arange(steps) / steps * 2 * np.pi
+    vertices = np.stack(
+        [
+            half_widths[:, None] * np.sin(around),
+            np.repeat(heights[:, None], steps, 1),
+            half_depths[:, None] * np.cos(around) - 0.02,
+        ],
+        axis=-1,
+    ).reshape(-1, 3)
+    ring, at = np.meshgrid(np.arange(len(heights) - 1), np.arange(steps), indexing="ij")
+    a, b = ring * steps + at, ring * steps + (at + 1) % steps
+    quads = np.stack([a, a + steps, b, b, a + steps, b + steps], -1)
+    return vertices.astype(np.float32), quads.reshape(-1, 3).astype(np.int32)
 
 
 def _upright(vertices: torch.Tensor) -> Array:
-    """Turn the model's axes (z up, face towards -y) into ours, and centre the head."""
+    """Turn the model's axes (z up, face towards -y) into ours."""
     x, y, z = vertices.numpy().astype(np.float32).T
-    turned = np.stack([x, z, -y], axis=1)
-    centre = (turned.max(0) + turned.min(0)) / 2
-    return np.ascontiguousarray(turned - centre)
+    return np.stack([x, z, -y], axis=1)
+
+
+def _centred(vertices: Array) -> Array:
+    centred: Array = vertices - (vertices.max(0) + vertices.min(0)) / 2
+    return centred

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from model.render.attacks import BONA_FIDE, MASKS, PRINTS, SCREENS
+from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
 from model.render.presentation import RenderedFrame, present
 
 # Far above any data set's subjects: nobody in the sample set was trained or calibrated on.
@@ -21,10 +21,10 @@ def render_samples(folder: Path, bona_fide: int = 30, of_each_attack: int = 4) -
     Args:
         folder: must not exist.
         bona_fide: number of bona fide presentations, each of another subject.
-        of_each_attack: presentations of each print and screen; half as many of each mask.
+        of_each_attack: presentations of each print; half as many of each other species.
     """
-    attacks = [name for name in (*PRINTS, *SCREENS) for _ in range(of_each_attack)]
-    attacks += [name for name in MASKS for _ in range(of_each_attack // 2)]
+    attacks = [name for name in PRINTS for _ in range(of_each_attack)]
+    attacks += [name for name in OTHERS for _ in range(of_each_attack // 2)]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as name:
         partial = Path(name) / folder.name
         partial.mkdir()

@@ -1,16 +1,27 @@
 """A head before a camera: light, shadow, and what each pixel sees."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.render.heads import Head
+from model.planes import Box
+from model.render.heads import Head, template
 from model.render.rays import Array, Caster
-from model.render.skin import Skin, noise, reflect
+from model.render.skin import EYE_M, MAP_BOTTOM_M, MAP_TOP_M, Reflectance, Spot
 
-_BACKGROUND_STEP = 4
+_MAP_SHAPE = (320, 512)
+# Glasses: their plane before the average head, m, and a lens' half width and height.
+_GLASSES_Z_M = 0.107
+_LENS_M = (0.027, 0.021)
+# How much of a background's unevenness is colour.
+_TINT = 0.2
+
+# A function of this kind says what a surface reflects.
+Paint = Callable[[Spot], Reflectance]
 
 
 @dataclass(frozen=True)
@@ -20,35 +31,51 @@ class View:
     Attributes:
         size: px, square.
         focal_px: focal length.
+        centre_px: (x, y) where the optical axis meets the picture.
         centre_m: (3,) where the head's middle is.
         turn: (3, 3) the head's rotation.
     """
 
     size: int
     focal_px: float
+    centre_px: tuple[float, float]
     centre_m: Array
     turn: Array
 
     def rays(self) -> Array:
         """Return a unit direction for each pixel, (size * size, 3), row by row."""
-        at = (np.arange(self.size, dtype=np.float32) + 0.5 - self.size / 2) / self.focal_px
-        x, y = np.meshgrid(at, at)
+        at = np.arange(self.size, dtype=np.float32) + 0.5
+        x, y = np.meshgrid(
+            (at - self.centre_px[0]) / self.focal_px, (at - self.centre_px[1]) / self.focal_px
+        )
         rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
-        unit: Array = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+        unit: Array = (rays / np.sqrt(_dot(rays, rays))[:, None]).astype(np.float32)
         return unit
 
     def project(self, points: Array) -> Array:
         """Return px positions (N, 2) of points (N, 3) in the camera's frame."""
-        projected: Array = points[:, :2] / points[:, 2:] * self.focal_px + self.size / 2
+        projected: Array = points[:, :2] / points[:, 2:] * self.focal_px + self.centre_px
         return projected
 
-    def place(self, head: Head) -> Array:
-        """Return the head's vertices in the camera's frame."""
+    def place(self, points: Array) -> Array:
+        """Return points of the head's frame in the camera's frame."""
+        placed: Array = (points @ self.facing.T + self.centre_m).astype(np.float32)
+        return placed
+
+    @property
+    def facing(self) -> Array:
+        """The rotation from the head's frame to the camera's."""
         # The head looks along its own +z, at the camera: half a turn about the vertical, and y
         # points down here.
-        facing = head.vertices * np.array([1, -1, -1], np.float32)
-        placed: Array = (facing @ self.turn.T + self.centre_m).astype(np.float32)
-        return placed
+        facing: Array = self.turn * np.array([1, -1, -1], np.float32)
+        return facing
+
+    def window(self, square: Box, size: int) -> "View":
+        """Return the view of a part of this one, (x, y, side, side) px, with `size` px a side."""
+        left, top, side, _ = square
+        scale = size / side
+        centre = ((self.centre_px[0] - left) * scale, (self.centre_px[1] - top) * scale)
+        return replace(self, size=size, focal_px=self.focal_px * scale, centre_px=centre)
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,7 @@ class Light:
         ambient: (3,) linear RGB from all sides.
         nir_ambient: near infrared that the sun adds; 0 indoors.
         emitter: strength of the camera's own infrared emitter; 0: off.
+        pulse: part of the rows, from top to bottom, read out while the emitter was on.
         background: seed of what stands behind.
     """
 
@@ -69,7 +97,14 @@ class Light:
     ambient: Array
     nir_ambient: float
     emitter: float
+    pulse: tuple[float, float]
     background: int
+
+    def emitted(self, size: int) -> Array:
+        """Return the emitter's strength in each row of a picture, (size, 1)."""
+        row = (np.arange(size, dtype=np.float32) / size)[:, None]
+        is_on = (row >= self.pulse[0]) & (row <= self.pulse[1])
+        return (self.emitter * is_on).astype(np.float32)
 
 
 @dataclass
@@ -98,64 +133,111 @@ class Picture:
             getattr(self, name)[where] = getattr(over, name)[where]
 
 
-def shoot(head: Head, skin: Skin, view: View, light: Light, plastic: float = 0.0) -> Picture:
+class Solid:
+    """A head, ready for rays; they are cast in the head's own frame."""
+
+    def __init__(self, head: Head) -> None:
+        """Build the acceleration structure."""
+        self._caster = Caster(head.vertices, head.triangles)
+        self._triangles = head.triangles
+        self._corners = np.column_stack(
+            [
+                _normals(head.vertices, head.triangles),
+                head.template,
+                head.is_eye,
+                head.is_lip,
+                head.is_cloth,
+            ]
+        ).astype(np.float32)
+
+    def meet(self, origin: Array, rays: Array) -> tuple[NDArray[np.bool_], Array, Array, Spot]:
+        """Return which rays hit, and for those: distance in m, normal (N, 3) and where."""
+        hits = self._caster.cast(np.tile(origin, (len(rays), 1)), rays)
+        seen = hits.is_hit
+        corners = self._corners[self._triangles[hits.triangle[seen]]]
+        found = np.einsum("nck,nc->nk", corners, hits.bary[seen])
+        normal = found[:, :3] / (np.sqrt(_dot(found[:, :3], found[:, :3]))[:, None] + 1e-9)
+        spot = Spot(found[:, 3:6], found[:, 6], found[:, 7], found[:, 8])
+        return seen, hits.distance[seen], normal, spot
+
+    def is_shadowed(self, points: Array, towards: Array) -> NDArray[np.bool_]:
+        """Return which points the head keeps from a light."""
+        return self._caster.meets(points, np.tile(towards, (len(points), 1)))
+
+
+@cache
+def unrolled() -> Array:
+    """Return the point of the average head that each place of a map around it shows, (H, W, 3)."""
+    height, width = _MAP_SHAPE
+    angle = ((np.arange(width) + 0.5) / width - 0.5) * 2 * np.pi
+    y = MAP_TOP_M - (np.arange(height) + 0.5) / height * (MAP_TOP_M - MAP_BOTTOM_M)
+    outward = np.stack([np.sin(angle), np.zeros(width), np.cos(angle)], 1)
+    far = 0.3 * outward[None] + np.stack([0 * y, y, 0 * y], 1)[:, None]
+    far = far.reshape(-1, 3).astype(np.float32)
+    inward = np.tile(-outward, (height, 1)).astype(np.float32)
+    average = template()
+    hits = Caster(average.vertices, average.triangles).cast(far, inward)
+    reach = np.where(hits.is_hit, hits.distance, 0.24)
+    where: Array = (far + inward * reach[:, None]).reshape(height, width, 3)
+    return where
+
+
+def shoot(
+    solid: Solid, paint: Paint, view: View, light: Light, glasses: np.random.Generator | None = None
+) -> Picture:
     """Render a head before its background.
 
     Args:
-        head: its shape.
-        skin: its surface.
+        solid: its shape.
+        paint: its surface.
         view: camera and pose.
         light: of the scene.
-        plastic: 0 skin, 1 a mask's plastic of the same colours: smooth, alike all over, bright
-            in near infrared.
+        glasses: what the glasses look like is drawn from it; None: none are worn.
     """
     picture = _background(view, light)
     rays = view.rays()
-    vertices = view.place(head)
-    caster = Caster(vertices, head.triangles)
-    hits = caster.cast(np.zeros_like(rays), rays)
-    seen = hits.is_hit
-    corners = head.triangles[hits.triangle[seen]]
-    bary = hits.bary[seen][:, :, None]
-    normals = _normals(vertices, head.triangles)
-    normal = (normals[corners] * bary).sum(1)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-    ray = rays[seen]
-    where = (head.template[corners] * bary).sum(1)
-    eye = (head.is_eye[corners] * bary[:, :, 0]).sum(1)
-    surface = reflect(skin, where, eye, (head.is_lip[corners] * bary[:, :, 0]).sum(1))
-    rgb, nir, gloss = surface.rgb, surface.nir, surface.gloss
-    if plastic:
-        is_mask = eye < 0.5
-        flat = 0.5 * rgb + 0.5 * rgb[is_mask].mean(0)
-        rgb = np.where(is_mask[:, None], rgb * (1 - plastic) + flat * plastic, rgb)
-        nir = np.where(is_mask, nir * (1 - plastic) + 0.78 * plastic, nir)
-        gloss = np.where(is_mask, gloss + 0.35 * plastic, gloss)
-
-    points = ray * hits.distance[seen][:, None]
-    shadow = caster.cast(points + normal * 0.002, np.tile(light.direction, (len(points), 1)))
-    lit = np.maximum(0, normal @ light.direction) * (1 - 0.85 * shadow.is_hit)
-    half = light.direction - ray
-    half /= np.linalg.norm(half, axis=1, keepdims=True)
-    shine = gloss * np.maximum(0, (normal * half).sum(1)) ** 40 * (lit > 0)
-    slant = np.maximum(0, -(normal * ray).sum(1))
-    colour = rgb * (light.key * lit[:, None] + light.ambient * (0.75 - 0.25 * normal[:, 1:2]))
-    colour += 0.35 * shine[:, None] * light.key
-    depth = points[:, 2]
-    infrared = nir * (light.emitter * slant * (0.5 / depth) ** 2 + light.nir_ambient * (0.4 + lit))
-    infrared += 0.25 * gloss * slant**60 * light.emitter * (0.5 / depth) ** 2
-
+    facing = view.facing
+    origin = (-view.centre_m @ facing).astype(np.float32)
+    local = (rays @ facing).astype(np.float32)
+    towards = (light.direction @ facing).astype(np.float32)
+    seen, distance, normal, spot = solid.meet(origin, local)
+    surface = paint(spot)
+    ray = local[seen]
+    points = origin + ray * distance[:, None]
+    lit = np.maximum(0, normal @ towards)
+    facing_light = lit > 0
+    dark = solid.is_shadowed((points + normal * 0.002)[facing_light], towards)
+    lit[facing_light] *= 1 - 0.85 * dark
+    half = towards - ray
+    half /= np.sqrt(_dot(half, half))[:, None]
+    shine = surface.gloss * np.maximum(0, _dot(normal, half)) ** 40 * (lit > 0)
+    slant = np.maximum(0, -_dot(normal, ray))
+    up = -normal @ facing[1]
+    colour = surface.rgb * (light.key * lit[:, None] + light.ambient * (0.75 + 0.25 * up[:, None]))
+    colour += (0.35 * shine)[:, None] * light.key
+    depth = distance * rays[seen, 2]
     grid = seen.reshape(view.size, view.size)
+    emitted = np.broadcast_to(light.emitted(view.size), grid.shape)[grid]
+    emitted = emitted * (0.5 / depth) ** 2
+    infrared = surface.nir * (emitted * slant + light.nir_ambient * (0.4 + lit))
+    infrared += 0.25 * surface.gloss * slant**60 * emitted
     for plane, values in (
         (picture.rgb, colour),
         (picture.nir, infrared),
         (picture.depth_m, depth),
-        (picture.gloss, gloss),
+        (picture.gloss, surface.gloss),
         (picture.slant, slant),
         (picture.is_dark, surface.nir < 0.25),
     ):
         plane[grid] = values
+    if glasses is not None:
+        _put_on_glasses(picture, view, light, glasses)
     return picture
+
+
+def _dot(a: Array, b: Array) -> Array:
+    product: Array = np.einsum("ij,ij->i", a, b)
+    return product
 
 
 def _normals(vertices: Array, triangles: NDArray[np.int32]) -> Array:
@@ -167,31 +249,63 @@ def _normals(vertices: Array, triangles: NDArray[np.int32]) -> Array:
         [np.bincount(corners, each[:, axis], len(vertices)) for axis in range(3)], axis=1
     ).astype(np.float32)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
-    # Outwards is away from the mesh's middle, on the whole.
-    outward = ((vertices - vertices.mean(0)) * normals).sum() > 0
-    return normals if outward else -normals
+    return normals
+
+
+def _put_on_glasses(picture: Picture, view: View, light: Light, rng: np.random.Generator) -> None:
+    """Put glasses before the eyes: two rims, a bridge, and lenses that mirror lights."""
+    grid = picture.depth_m.shape
+    facing = view.facing
+    origin, rays = -view.centre_m @ facing, view.rays() @ facing
+    length = (_GLASSES_Z_M - origin[2]) / rays[:, 2]
+    x, y = (origin + rays * length[:, None])[:, :2].T
+    half_w, half_h = np.array(_LENS_M) * rng.uniform(0.85, 1.15, 2)
+    power = rng.uniform(2, 5)
+    reach = (np.abs(np.abs(x) - EYE_M[0] - 0.002) / half_w) ** power
+    reach = reach + (np.abs(y - EYE_M[1]) / half_h) ** power
+    rim = rng.uniform(0.1, 0.5)
+    is_bridge = (np.abs(x) < 0.008) & (np.abs(y - EYE_M[1] - 0.006) < 0.003)
+    is_rim = (((reach > 1) & (reach < 1 + rim * power / 2)) | is_bridge).reshape(grid)
+    is_lens = (reach <= 1).reshape(grid)
+    depth = (length * view.rays()[:, 2]).reshape(grid).astype(np.float32)
+    is_rim &= depth < picture.depth_m
+    glare = np.exp(-((x - rng.normal(0, 0.04)) ** 2 + (y - rng.normal(0.013, 0.02)) ** 2) / 2e-4)
+    mirrored = (rng.uniform(0, 0.6) * glare).reshape(grid) * is_lens
+    picture.rgb += (mirrored[..., None] + 0.02 * is_lens[..., None]) * light.key
+    picture.nir += rng.uniform(0, 0.8) * mirrored * light.emitted(view.size)
+    picture.nir[is_lens] *= 0.85
+    picture.gloss[is_lens] = np.maximum(picture.gloss[is_lens], 0.6)
+    shade = rng.uniform(0.01, 0.3)
+    picture.rgb[is_rim] = shade * rng.uniform(0.5, 1.5, 3) * (light.ambient + 0.5 * light.key)
+    picture.nir[is_rim] = shade * 0.5
+    picture.depth_m[is_rim] = depth[is_rim]
+    picture.is_dark[is_rim] = True
 
 
 def _background(view: View, light: Light) -> Picture:
+    """Return a wall, unevenly lit, with a few flat things before it."""
     rng = np.random.default_rng(light.background)
-    size = view.size
-    coarse = size // _BACKGROUND_STEP
-    at = np.stack(np.meshgrid(np.arange(coarse), np.arange(coarse)), -1).reshape(-1, 2) / coarse
-    points = np.concatenate([at, np.full((len(at), 1), 0.5)], 1).astype(np.float32)
-    rough = noise(points * rng.uniform(2, 6), light.background) * 0.5
-    rough += noise(points * rng.uniform(8, 30), light.background + 1) * 0.25
-    smooth = cv2.resize(rough.reshape(coarse, coarse), (size, size), interpolation=cv2.INTER_CUBIC)
-    stuff = smooth.reshape(-1)
-    level = rng.uniform(0.05, 0.6)
-    colour = rng.uniform(0.6, 1.4, 3) * level
-    rgb = np.maximum(0.01, colour * (1 + stuff[:, None])) * (light.ambient + 0.4 * light.key)
-    distance = rng.uniform(1.2, 4.0) + 0.3 * stuff
-    nir = 0.4 * (1 + stuff) * (light.emitter * (0.5 / distance) ** 2 + 0.5 * light.nir_ambient)
-    grid = (size, size)
+    size, grid = view.size, (view.size, view.size)
+    smooth = np.zeros((*grid, 4), np.float32)
+    for steps, strength in ((int(rng.integers(2, 5)), 0.3), (int(rng.integers(10, 50)), 0.1)):
+        rough = rng.standard_normal((steps, steps, 4), np.float32) * strength * _TINT
+        rough[..., :3] += rough[..., 3:] / _TINT
+        smooth += cv2.resize(rough, grid, interpolation=cv2.INTER_LINEAR)
+    level = np.full((*grid, 4), rng.uniform(0.05, 0.7), np.float32)
+    level *= rng.uniform(0.8, 1.2, 4)
+    distance = np.full(grid, view.centre_m[2] + rng.uniform(0.5, 3.0), np.float32)
+    for _ in range(int(rng.integers(0, 6))):
+        x, y = rng.uniform(-0.2, 1, 2) * size
+        width, height = rng.uniform(0.05, 0.8, 2) * size
+        box = (slice(int(max(0, y)), int(y + height)), slice(int(max(0, x)), int(x + width)))
+        level[box] = rng.uniform(0.02, 0.8) * rng.uniform(0.6, 1.4, 4)
+        distance[box] = view.centre_m[2] + rng.uniform(0.3, 2.5)
+    level = np.maximum(0.01, level * (1 + smooth))
+    emitted = light.emitted(size) * (0.5 / distance) ** 2
     return Picture(
-        rgb=rgb.reshape(*grid, 3).astype(np.float32),
-        nir=nir.reshape(grid).astype(np.float32),
-        depth_m=distance.reshape(grid).astype(np.float32),
+        rgb=level[..., :3] * (light.ambient + 0.4 * light.key).astype(np.float32),
+        nir=level[..., 3] * (emitted + 0.6 * light.nir_ambient),
+        depth_m=distance,
         gloss=np.zeros(grid, np.float32),
         slant=np.ones(grid, np.float32),
         is_dark=np.zeros(grid, np.bool_),

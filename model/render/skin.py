@@ -17,6 +17,10 @@ _DARK = np.array([0.13, 0.075, 0.05], np.float32)
 _BLOOD = np.array([0.10, -0.06, -0.05], np.float32)
 _HAIR = np.array([[0.02, 0.015, 0.012], [0.09, 0.05, 0.03], [0.35, 0.22, 0.1], [0.4, 0.38, 0.36]])
 
+# Middle of the left eyeball on the average head: x and y, m.
+EYE_M = (0.0295, 0.013)
+# What a map around the head shows, m above the head's middle.
+MAP_TOP_M, MAP_BOTTOM_M = 0.14, -0.18
 
 _TABLE_SIDE = 64
 _WRAP = _TABLE_SIDE - 1
@@ -31,10 +35,13 @@ class Skin:
         redness: strength of the blood's tint.
         hair: linear RGB reflectance.
         hairline_m: height above the head's middle at which hair begins.
+        hair_m: how far hair stands off the scalp.
         brow: strength of the eyebrows, [0, 1].
         beard: strength of a beard's shadow, [0, 1].
         iris: linear RGB reflectance.
         grain: strength of freckles and pores.
+        cloth: linear RGB and near infrared reflectance of what is worn.
+        wears_glasses: whether this person wears glasses, most of the time.
         seed: of the noise that this skin has.
     """
 
@@ -42,11 +49,31 @@ class Skin:
     redness: float
     hair: tuple[float, ...]
     hairline_m: float
+    hair_m: float
     brow: float
     beard: float
     iris: tuple[float, ...]
     grain: float
+    cloth: tuple[float, ...]
+    wears_glasses: bool
     seed: int
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Points of a head.
+
+    Attributes:
+        where: (N, 3) m, on the average head, see `model.render.heads.Head.template`.
+        is_eye: (N,) in [0, 1].
+        is_lip: (N,) in [0, 1].
+        is_cloth: (N,) in [0, 1].
+    """
+
+    where: Array
+    is_eye: Array
+    is_lip: Array
+    is_cloth: Array
 
 
 @dataclass(frozen=True)
@@ -59,7 +86,7 @@ class Reflectance:
 
 
 def make_skin(identity: np.random.Generator) -> Skin:
-    """Draw a person's skin and hair."""
+    """Draw a person's skin, hair and clothes."""
     tone = float(identity.beta(1.2, 1.4))
     hair = _HAIR[0] if tone > 0.6 else _HAIR[identity.integers(len(_HAIR))]
     return Skin(
@@ -67,23 +94,73 @@ def make_skin(identity: np.random.Generator) -> Skin:
         redness=float(identity.uniform(0.3, 1.2)),
         hair=tuple(float(x) for x in hair * identity.uniform(0.7, 1.3)),
         hairline_m=float(identity.uniform(0.045, 0.085)),
+        hair_m=float(identity.choice([0.0, 1.0]) * identity.uniform(0.003, 0.03)),
         brow=float(identity.uniform(0.4, 1.0)),
         beard=float(max(0.0, identity.normal(-0.1, 0.35))),
         iris=tuple(float(x) for x in identity.uniform((0.02, 0.02, 0.02), (0.15, 0.15, 0.2))),
         grain=float(identity.uniform(0.5, 1.5)),
+        cloth=tuple(float(x) for x in identity.uniform(0.02, 0.6, 4)),
+        wears_glasses=bool(identity.random() < 0.3),
         seed=int(identity.integers(2**31)),
     )
 
 
-def reflect(skin: Skin, where: Array, is_eye: Array, is_lip: Array) -> Reflectance:
-    """Return the reflectance at points of the face.
+def hair_cover(skin: Skin, where: Array) -> Array:
+    """Return how much of each point (N, 3) of the average head is under the scalp's hair."""
+    x, y, z = where.T
+    coarse = noise(where / 0.03, skin.seed)
+    edge = skin.hairline_m + 0.006 * coarse - 0.35 * np.maximum(0, 0.05 - z) - 1.2 * x**2 / 0.08
+    return _step(y - edge, 0.006)
 
-    Args:
-        skin: whose.
-        where: (N, 3) m, on the average head, see `model.render.heads.Head.template`.
-        is_eye: (N,) in [0, 1].
-        is_lip: (N,) in [0, 1].
-    """
+
+class PaintedSkin:
+    """A skin, painted on a map around the head's vertical axis, from which pixels look it up."""
+
+    def __init__(self, skin: Skin, where: Array) -> None:
+        """Paint it.
+
+        Args:
+            skin: whose.
+            where: (H, W, 3) m, the point of the average head that each place of the map shows;
+                see `model.render.scene.unrolled`.
+        """
+        self.skin = skin
+        height, width = where.shape[:2]
+        painted = _paint(skin, where.reshape(-1, 3))
+        layers = np.column_stack([painted.rgb, painted.nir, painted.gloss])
+        self._map = layers.astype(np.float32).reshape(height, width, 5)
+
+    def __call__(self, spot: Spot) -> Reflectance:
+        """Return the reflectance at points of the head."""
+        skin, layers = self.skin, self._map[place_on_map(spot.where, self._map.shape)]
+        rgb: Array = layers[:, :3]
+        nir: Array = layers[:, 3]
+        gloss: Array = layers[:, 4]
+        lip = spot.is_lip
+        rgb = rgb + (2.4 * skin.redness * lip * rgb[:, 1])[:, None] * _BLOOD
+        nir = nir - 0.04 * lip
+        gloss = gloss + 0.2 * lip
+        rgb, nir, gloss = _paint_eyes(skin, spot, rgb, nir, gloss)
+        cloth = spot.is_cloth
+        return Reflectance(
+            np.clip(_blend(rgb, np.array(skin.cloth[:3], np.float32), cloth), 0.005, 0.95),
+            np.clip(nir * (1 - cloth) + skin.cloth[3] * cloth, 0.01, 0.95),
+            np.clip(gloss * (1 - cloth), 0, 1),
+        )
+
+
+def place_on_map(where: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return row and column, each (N,) int, of points in a map around the head."""
+    height, width = shape[:2]
+    column = (np.arctan2(where[:, 0], where[:, 2]) / (2 * np.pi) + 0.5) * width
+    row = (MAP_TOP_M - where[:, 1]) / (MAP_TOP_M - MAP_BOTTOM_M) * height
+    return (
+        np.clip(row.astype(np.int32), 0, height - 1),
+        np.clip(column.astype(np.int32), 0, width - 1),
+    )
+
+
+def _paint(skin: Skin, where: Array) -> Reflectance:
     x, y, _ = where.T
     coarse = noise(where / 0.03, skin.seed)
     fine = noise(where / 0.004, skin.seed + 1)
@@ -92,23 +169,17 @@ def reflect(skin: Skin, where: Array, is_eye: Array, is_lip: Array) -> Reflectan
     rgb = _LIGHT ** (1 - tone) * _DARK**tone
     cheeks = np.exp(-(((np.abs(x) - 0.035) / 0.02) ** 2) - ((y + 0.025) / 0.02) ** 2)
     nose = np.exp(-((x / 0.012) ** 2) - ((y + 0.015) / 0.015) ** 2)
-    blood = skin.redness * (0.25 + 0.4 * cheeks + 0.4 * nose + 1.2 * is_lip + 0.2 * coarse)
+    blood = skin.redness * (0.25 + 0.4 * cheeks + 0.4 * nose + 0.2 * coarse)
     rgb = rgb * (1 + 0.06 * skin.grain * fine[:, None]) + rgb.mean(1, keepdims=True) * (
         _BLOOD * blood[:, None] * 2
     )
-    nir = 0.55 - 0.1 * skin.tone + 0.03 * coarse + 0.02 * skin.grain * fine - 0.04 * is_lip
-    gloss = 0.25 + 0.15 * nose + 0.2 * is_lip
-
-    hair = _hair(skin, where, coarse, fine)
+    nir = 0.55 - 0.1 * skin.tone + 0.03 * coarse + 0.02 * skin.grain * fine
+    gloss = 0.25 + 0.15 * nose
+    hair = _hair(skin, where, fine)
     rgb = _blend(rgb, np.array(skin.hair) * (1 + 0.4 * fine[:, None]), hair)
     nir = nir * (1 - hair) + hair * (0.12 + 0.25 * skin.hair[0] + 0.05 * fine)
-    gloss = gloss * (1 - hair)
-
-    rgb, nir, gloss = _paint_eyes(skin, where, is_eye, rgb, nir, gloss)
     return Reflectance(
-        np.clip(rgb, 0.005, 0.95).astype(np.float32),
-        np.clip(nir, 0.01, 0.95).astype(np.float32),
-        np.clip(gloss, 0, 1).astype(np.float32),
+        rgb.astype(np.float32), nir.astype(np.float32), (gloss * (1 - hair)).astype(np.float32)
     )
 
 
@@ -142,10 +213,9 @@ def _table() -> Array:
     return np.random.default_rng(0).uniform(-1, 1, side).astype(np.float32)
 
 
-def _hair(skin: Skin, where: Array, coarse: Array, fine: Array) -> Array:
+def _hair(skin: Skin, where: Array, fine: Array) -> Array:
     x, y, z = where.T
-    edge = skin.hairline_m + 0.006 * coarse - 0.35 * np.maximum(0, 0.05 - z) - 1.2 * x**2 / 0.08
-    scalp = _step(y - edge, 0.006)
+    scalp = hair_cover(skin, where)
     arc = 0.034 + 0.1 * np.abs(x) - 2.2 * np.maximum(0, np.abs(x) - 0.035)
     brows = np.exp(-(((y - arc) / 0.0045) ** 2)) * _step(np.abs(x) - 0.012, 0.004)
     brows = brows * _step(0.058 - np.abs(x), 0.006) * (z > 0.02) * skin.brow * (0.7 + 0.3 * fine)
@@ -156,15 +226,14 @@ def _hair(skin: Skin, where: Array, coarse: Array, fine: Array) -> Array:
 
 
 def _paint_eyes(
-    skin: Skin, where: Array, is_eye: Array, rgb: Array, nir: Array, gloss: Array
+    skin: Skin, spot: Spot, rgb: Array, nir: Array, gloss: Array
 ) -> tuple[Array, Array, Array]:
-    if not (is_eye > 0.5).any():
+    eye = spot.is_eye > 0.5
+    if not eye.any():
         return rgb, nir, gloss
-    eye = is_eye > 0.5
-    x, y, _ = where[eye].T
+    x, y, _ = spot.where[eye].T
     # Each eyeball's middle, on the average head: the iris faces forward.
-    side = np.sign(x)
-    radius = np.hypot(x - side * np.abs(x).mean(), y - y.mean())
+    radius = np.hypot(np.abs(x) - EYE_M[0], y - EYE_M[1])
     iris = _step(0.0058 - radius, 0.0006)[:, None]
     pupil = _step(0.0022 - radius, 0.0005)[:, None]
     white = np.array([0.62, 0.58, 0.55])

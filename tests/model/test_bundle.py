@@ -89,6 +89,8 @@ def test_a_garbled_file(folder: Path, name: str, content: bytes) -> None:
         {"modalities": ["rgb", "ir", "depth"]},
         {"crop_margin": -1},
         {"crop_margin": "wide"},
+        {"quality": {"min_face_px": "wide"}},
+        {"quality": {"min_ir": 3}},
         {"thresholds": {}},
         {"thresholds": {"rgb": {"value": 1.5, "calibration": {}}}},
         {"thresholds": {"ir+rgb": {"value": 0.5, "calibration": {}}}},

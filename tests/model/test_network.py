@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.network import MmfCNN, NetworkConfig, Output, count_parameters
+from model.blocks import count_parameters
+from model.network import MmfCNN, NetworkConfig, Output
 from model.normalise import Stored
 from tests.bundles import random_planes, stored
 

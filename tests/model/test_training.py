@@ -1,5 +1,6 @@
 """Training, small: a list of pictures in, a bundle out, the same one each time."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 
 from model.bundle import load_bundle
+from model.checkpoint import CheckpointError
 from model.dataset import STORED_PX, DatasetError, load_dataset, subsets
 from model.engine import Engine
 from model.evaluation import evaluate
 from model.lists import ListEntry, write_list
-from model.network import NetworkConfig
-from model.planes import crop_planes
-from model.training import TrainingConfig, train
+from model.network import FUSIONS, Fusion, NetworkConfig
+from model.planes import Planes, crop_planes
+from model.training import TrainingConfig, TrainingError, train
 
 NETWORK = NetworkConfig(depth=18, width=0.125)
 
@@ -82,6 +84,54 @@ def test_the_same_seed_gives_the_same_weights(config: TrainingConfig, tmp_path: 
         list(train(replace(config, bundle=folder, epochs=1)))
         digests.append(load_bundle(folder).weights_sha256)
     assert digests[0] == digests[1]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    config: TrainingConfig, tmp_path: Path
+) -> None:
+    whole, parts = (replace(config, bundle=tmp_path / name, epochs=3) for name in ("one", "two"))
+    epochs = list(train(whole))
+    interrupted = train(parts)
+    assert next(interrupted) == epochs[0]
+    interrupted.close()
+    assert list(train(parts)) == epochs
+    first, second = (load_bundle(each.bundle).weights_sha256 for each in (whole, parts))
+    assert first == second
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(config: TrainingConfig) -> None:
+    next(train(config))
+    with pytest.raises(CheckpointError, match="learning_rate"):
+        next(train(replace(config, learning_rate=0.01)))
+
+
+def test_a_run_stops_early(config: TrainingConfig) -> None:
+    with pytest.raises(TrainingError, match="learned nothing"):
+        list(train(replace(config, learning_rate=50.0, epochs=9, patience=1)))
+    run = json.loads((config.bundle.with_name("bundle.training") / "run.json").read_text())
+    assert len(run["epochs"]) < 9
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_peer_is_trained_and_shipped_alike(config: TrainingConfig, fusion: Fusion) -> None:
+    views = ("ir",) if fusion == "early" else ("rgb", "depth", "ir")
+    network = NetworkConfig(views=views, depth=18, width=0.125, fusion=fusion)
+    list(train(replace(config, network=network, abc="centre", epochs=1)))
+    shares = Engine(load_bundle(config.bundle)).predict(_faces(2)).shares
+    assert shares.sum(1) == pytest.approx(1)
+    assert (shares[:, 2] == 1).all() == (fusion == "early")
+
+
+def _faces(count: int) -> list[Planes]:
+    rng = np.random.default_rng(1)
+    return [
+        Planes(
+            rng.integers(0, 255, (112, 112, 3), np.uint8),
+            rng.integers(500, 600, (112, 112), np.uint16),
+            rng.integers(0, 255, (112, 112), np.uint8),
+        )
+        for _ in range(count)
+    ]
 
 
 def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) -> None:

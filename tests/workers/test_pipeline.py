@@ -13,8 +13,9 @@ import pytest
 
 from model.planes import Planes
 from model.predictor import Prediction
+from model.quality import QualityLimits
 from tests.workers import frames
-from workers.decision import Decision, Outcome, Reason
+from workers.decision import Decision, Outcome, Reason, pack_decision, unpack_decision
 from workers.delivery import Fate
 from workers.keys import partition_of
 from workers.pipeline import NotCommitted, Pipeline, PipelineStalled
@@ -221,6 +222,18 @@ class TestNoDecision:
         bench.add(planes={"rgb": frames.planes()["rgb"]})
         (decision,) = await decide_all(bench, bench.replica(predictor=DepthOnly()))
         assert decision.reason is Reason.MODALITY_MISSING
+
+    async def test_a_face_that_can_not_be_judged_is_told_with_its_figures(
+        self, bench: Bench
+    ) -> None:
+        bench.add()
+        dark = QualityLimits(min_ir_brightness=200)
+        (decision,) = await decide_all(
+            bench, bench.replica(predictor=ConstantPredictor(quality=dark))
+        )
+        assert (decision.outcome, decision.reason) == (Outcome.NO_DECISION, Reason.LOW_QUALITY)
+        assert decision.quality["ir_brightness"] < 200
+        assert unpack_decision(pack_decision(decision)) == decision
 
     async def test_a_frame_from_the_future_is_refused(self, bench: Bench) -> None:
         bench.add(captured_at_ms=bench.server.clock.now_ms + 60_000)
