@@ -1,4 +1,4 @@
-"""What a model engineer types: render, train, evaluate.
+"""What a model engineer types: render, train, evaluate, calibrate, ablate.
 
 Heavy libraries are imported where they are used, so that `--help` answers at once.
 """
@@ -106,25 +106,123 @@ def train(
         threads=threads,
         about=about,
     )
+    done = []
     for epoch in run(config):
+        done.append(epoch)
         typer.echo(
             f"epoch {epoch.number:3d}  loss {epoch.train_loss:.4f}  val {epoch.val_loss:.4f}  "
             f"APCER {epoch.apcer:.4f}  BPCER {epoch.bpcer:.4f}  ACER {epoch.acer:.4f}"
         )
     typer.echo(f"bundle: {bundle}")
+    with _extra("report"):
+        from model.report import write_curves
+    curves = bundle.with_name(f"{bundle.name}.training") / "curves.png"
+    write_curves(done, curves)
+    typer.echo(f"curves: {curves}")
 
 
 @app.command()
 def evaluate(
     list_file: Annotated[Path, typer.Argument(help="List file of subjects not trained on.")],
     bundle: _BundleName = "rendered-small",
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for scores, curves and an HTML page (extra `report`)."),
+    ] = None,
 ) -> None:
-    """Print a bundle's APCER and BPCER on a list file, with intervals, as JSON."""
+    """Print a bundle's error rates on a list file, with intervals, as JSON."""
     from model.bundle import find_bundle, load_bundle
     from model.dataset import load_dataset
     from model.evaluation import evaluate as run
 
-    typer.echo(json.dumps(run(load_bundle(find_bundle(bundle)), load_dataset(list_file)), indent=1))
+    if report is not None:
+        if report.exists():
+            raise FileExistsError(f"{report} exists: choose another name for the report")
+        with _extra("report"):
+            from model.report import write_report
+    evaluation = run(load_bundle(find_bundle(bundle)), load_dataset(list_file))
+    if report is not None:
+        write_report(evaluation, report, title=list_file.name)
+    typer.echo(json.dumps(evaluation.figures, indent=1))
+
+
+@app.command()
+def calibrate(
+    list_file: Annotated[Path, typer.Argument(help="List file of the site, or of its like.")],
+    new_bundle: Annotated[Path, typer.Argument(help="Folder of the new version to write.")],
+    bundle: _BundleName = "rendered-small",
+    apcer: Annotated[
+        float | None, typer.Option(help="Target: the worst species' APCER, such as 0.01.")
+    ] = None,
+    bpcer: Annotated[float | None, typer.Option(help="Or: BPCER, such as 0.02.")] = None,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999)] = 0.95,
+) -> None:
+    """Set a bundle's thresholds for a target error rate; refused if the sample can't show it."""
+    from dataclasses import replace
+
+    from model.bundle import find_bundle, load_bundle, save_bundle
+    from model.calibration import calibrate as run
+    from model.dataset import load_dataset
+
+    if (apcer is None) == (bpcer is None):
+        raise UserError("give one target: either --apcer or --bpcer")
+    if new_bundle.exists():
+        raise FileExistsError(f"{new_bundle} exists: choose another name for the new version")
+    old = load_bundle(find_bundle(bundle))
+    target, rate = ("apcer", apcer) if apcer is not None else ("bpcer", bpcer)
+    made = run(old, load_dataset(list_file), target, rate or 0.0, confidence)  # type: ignore[arg-type]
+    save_bundle(replace(made, name=new_bundle.name), new_bundle)
+    for modalities, threshold in made.thresholds.items():
+        found = threshold.calibration
+        typer.echo(
+            f"{modalities:14s} threshold {threshold.value:.4f}  "
+            f"APCER {found['apcer']:.4f} (at most {found['apcer_upper']:.4f}, "
+            f"{found['worst_species']})  BPCER {found['bpcer']:.4f} "
+            f"(at most {found['bpcer_upper']:.4f})"
+        )
+    typer.echo(f"bundle: {new_bundle}; other sets of modalities get no_decision")
+
+
+@app.command()
+def ablate(
+    train_list: Annotated[Path, typer.Argument(help="List file to train on.")],
+    val_list: Annotated[Path, typer.Argument(help="List file to stop on.")],
+    test_list: Annotated[Path, typer.Argument(help="List file to compare on.")],
+    folder: Annotated[Path, typer.Argument(help="Where the runs go; those there are kept.")],
+    variants: Annotated[
+        str | None, typer.Option(help="Comma-separated; all of them if not given.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Each variant is trained so often.")] = 3,
+    depth: Annotated[int, typer.Option(help="Of the ResNet branches: 18 or 34.")] = 18,
+    width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 0.25,
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    batch: Annotated[int, typer.Option(min=2)] = 64,
+    learning_rate: Annotated[float, typer.Option(min=1e-6)] = 0.05,
+    decay: Annotated[float, typer.Option(min=0.01, max=1)] = 0.7,
+    processes: Annotated[int, typer.Option(min=1, help="How many train at once.")] = 2,
+) -> None:
+    """Train mmfCNN, its parts and its peers alike, and print the table that compares them."""
+    from model.ablation import VARIANTS, AblationConfig
+    from model.ablation import ablate as run
+    from model.network import NetworkConfig
+    from model.training import TrainingConfig
+
+    recipe = TrainingConfig(
+        train=train_list,
+        val=val_list,
+        bundle=folder,
+        network=NetworkConfig(depth=depth, width=width),
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        decay=decay,
+        threads=1,
+    )
+    names = tuple(VARIANTS) if variants is None else tuple(variants.split(","))
+    config = AblationConfig(recipe, test_list, folder, names, tuple(range(seeds)), processes)
+    for name in run(config):
+        typer.echo(f"{name} done", err=True)
+    typer.echo((folder / "table.md").read_text(encoding="utf-8"))
 
 
 @contextmanager

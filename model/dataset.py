@@ -1,27 +1,28 @@
 """Face crops of a list file, in memory, and what training does to them."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.lists import ListEntry, read_list
 from model.normalise import Stored
-from model.planes import MODALITIES, PlaneBatch, Planes, collate, crop_planes
+from model.planes import (
+    MODALITIES,
+    PlaneBatch,
+    PlaneError,
+    Planes,
+    collate,
+    crop_planes,
+)
+from model.readers import DatasetError, Sample, read_samples
 
 # Side at which crops are kept: training cuts its 112 px out of them. Source: the recipe on record.
 STORED_PX = 124
-
-
-class DatasetError(ValueError):
-    """A sample can't be used; the message names the list and the file."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,23 @@ class Dataset:
 
 
 def load_dataset(path: Path) -> Dataset:
-    """Read a list file and all the pictures it names.
+    """Read a list and all the pictures it names.
+
+    Args:
+        path: any list that `model.readers` knows.
 
     Raises:
         model.lists.ListError: the list breaks a rule.
-        DatasetError: a picture can't be read.
+        model.readers.DatasetError: a picture can't be read.
     """
-    entries = read_list(path)
+    samples = read_samples(path)
     with ThreadPoolExecutor(2) as pool:
-        planes = list(pool.map(_read, entries))
+        planes = list(pool.map(_read, samples))
     return Dataset(
-        files=tuple(entry.rgb.relative_to(path.parent).as_posix() for entry in entries),
+        files=tuple(sample.name for sample in samples),
         planes=collate(planes),
-        label=np.array([entry.label for entry in entries], np.int64),
-        species=_species(path, entries),
+        label=np.array([sample.label for sample in samples], np.int64),
+        species=tuple(sample.species for sample in samples),
     )
 
 
@@ -101,36 +105,11 @@ def batches(
         yield order[start : start + size]
 
 
-def _read(entry: ListEntry) -> Planes:
-    rgb = _image(entry.rgb, cv2.IMREAD_COLOR_RGB)
-    depth = _image(entry.depth, cv2.IMREAD_UNCHANGED)
-    ir = _image(entry.ir, cv2.IMREAD_GRAYSCALE)
-    if depth.ndim == 3:
-        depth = depth[:, :, 0]  # CASIA-SURF keeps its 8-bit depth in three equal channels
-    return crop_planes(rgb, depth, ir, None, STORED_PX, 0.0)
-
-
-def _image(path: Path, flags: int) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise DatasetError(f"{path}: can't be read as a picture")
-    return image  # type: ignore[return-value]
-
-
-def _species(path: Path, entries: list[ListEntry]) -> tuple[str, ...]:
-    index = path.parent / "samples.jsonl"
-    known: dict[str, str] = {}
-    if index.exists():
-        for line in index.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            known[f"subject-{row['subject']:06d}/{row['name']}_rgb.jpg"] = row["species"]
-    return tuple(
-        known.get(
-            entry.rgb.relative_to(path.parent).as_posix(),
-            "bona_fide" if entry.label else "attack",
-        )
-        for entry in entries
-    )
+def _read(sample: Sample) -> Planes:
+    try:
+        return crop_planes(*sample.load(), None, STORED_PX, 0.0)
+    except PlaneError as error:
+        raise DatasetError(f"{sample.name}: {error}") from error
 
 
 def _stored(

@@ -106,18 +106,21 @@ class Sheet:
         rays = view.rays()
         origin = -self.centre_m @ self.turn
         along = rays @ self.turn
-        # The surface is z = bend * x^2 / 2 in its own frame: a quadratic in the ray's length.
+        # The surface is z = bend * x^2 / 2 in its own frame: a quadratic in the ray's length. A
+        # turned sheet can have the camera inside its parabola, so that either root can be on it.
         b = along[:, 2] - self.bend * origin[0] * along[:, 0]
         b = np.where(np.abs(b) < 1e-6, 1e-6, b)  # a ray along the sheet meets it far away
         c = origin[2] - self.bend / 2 * origin[0] ** 2
         length = -c / b
         if self.bend:
             a = -self.bend / 2 * along[:, 0] ** 2
-            root = np.sqrt(np.maximum(0, b * b - 4 * a * c))
-            length = np.where(np.abs(a) > 1e-9, 2 * c / (-b - np.sign(b) * root), length)
+            half = -(b + np.sign(b) * np.sqrt(np.maximum(0, b * b - 4 * a * c))) / 2
+            near, other = c / half, half / np.where(np.abs(a) < 1e-9, 1e-9, a)
+            is_other = ~self._has(origin, along, near) & self._has(origin, along, other)
+            length = np.where(is_other, other, near)
+        inside = self._has(origin, along, length)
         x, y = (origin[axis] + along[:, axis] * length for axis in (0, 1))
         place = np.stack([x, y], 1) / self.side_m + 0.5
-        inside = (np.abs(x) <= self.side_m / 2) & (np.abs(y) <= self.side_m / 2) & (length > 0.05)
         depth = np.where(inside, length * rays[:, 2], np.inf)
         tilt = -self.bend * x
         slant = np.abs(tilt * along[:, 0] + along[:, 2]) / np.sqrt(tilt**2 + 1)
@@ -127,6 +130,12 @@ class Sheet:
             depth.reshape(grid).astype(np.float32),
             slant.reshape(grid).astype(np.float32),
         )
+
+    def _has(self, origin: Array, along: Array, length: Array) -> NDArray[np.bool_]:
+        """Return where points at `length` along rays lie within the sheet's edges."""
+        x, y = (np.abs(origin[axis] + along[:, axis] * length) for axis in (0, 1))
+        inside: NDArray[np.bool_] = np.maximum(x, y) <= self.side_m / 2
+        return inside & (length > 0.05)
 
 
 def show_print(  # noqa: PLR0913, PLR0917 - a scene is made of this much
@@ -139,10 +148,11 @@ def show_print(  # noqa: PLR0913, PLR0917 - a scene is made of this much
     shown = np.isfinite(depth) & ~_is_cut_out(species, x, y, rng)
     if rng.random() < 0.5:  # cut along the face's outline
         shown &= (x / rng.uniform(0.075, 0.1)) ** 2 + (y / rng.uniform(0.105, 0.14)) ** 2 < 1
-    depth = _draped(depth, behind.depth_m, sheet.drape)
+    # Paper does not go through a face: where it would, it lies on it.
+    depth = np.minimum(_draped(depth, behind.depth_m, sheet.drape), behind.depth_m - 0.002)
     ink = _printed(_look_up(photo.linear, place), place, rng)
     picture = _lit(ink, _print_nir(ink, rng), depth, slant, light, sheet, place)
-    behind.put(picture, shown & (depth < behind.depth_m + 0.05))
+    behind.put(picture, shown)
     return behind
 
 

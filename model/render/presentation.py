@@ -257,7 +257,7 @@ def _sheet(species: str, view: View, rng: np.random.Generator) -> Sheet:
     distance_m = float(view.centre_m[2])
     is_bent = species.endswith("_b") or (species == HALF and rng.random() < 0.5)
     bend = float(rng.choice([-1, 1]) * rng.uniform(4, 11)) if is_bent else 0.0
-    drape = float(max(0.0, rng.uniform(-0.7, 0.7))) if is_bent else 0.0
+    drape = float(max(0.0, rng.uniform(-0.5, 0.9))) if is_bent else 0.0
     before_m = rng.uniform(0.10, 0.16) if bend <= 0 else rng.uniform(0.13, 0.2)
     side_m = 0.40 * rng.uniform(0.85, 1.15)
     if species in SCREENS:

@@ -11,7 +11,18 @@ from typer.testing import CliRunner
 from deploy import cli
 from deploy.home import Address, Home, NoDeployment
 
-COMMANDS = ("demo", "up", "camera", "decisions", "status", "render", "train", "evaluate")
+COMMANDS = (
+    "demo",
+    "up",
+    "camera",
+    "decisions",
+    "status",
+    "render",
+    "train",
+    "evaluate",
+    "calibrate",
+    "ablate",
+)
 
 
 def run(*args: str, cwd: Path) -> "subprocess.CompletedProcess[str]":

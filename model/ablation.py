@@ -1,0 +1,233 @@
+"""Ablation: mmfCNN, its parts and its peers, trained alike on one protocol and compared.
+
+    <folder>/<variant>-<seed>/     the bundle
+    <folder>/<variant>-<seed>.npz  its scores on the test list
+    <folder>/table.json, table.md  what all of them came to
+
+Runs that are there already are not repeated, so an ablation can be interrupted and extended.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.blocks import count_parameters
+from model.bundle import load_bundle
+from model.dataset import load_dataset
+from model.evaluation import FPRS
+from model.loss import AbcForm
+from model.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
+from model.network import Fusion, Gate
+from model.planes import MODALITIES
+from model.training import TrainingConfig, score, train
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+        views: what the network sees.
+        fusion: how it joins them.
+        abc: form of the Average Binary Center loss.
+        gate: of a fusion that has one.
+    """
+
+    views: tuple[str, ...] = MODALITIES
+    fusion: Fusion = "multi"
+    abc: AbcForm = "none"
+    gate: Gate = "paper"
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "rgb": Variant(views=("rgb",), fusion="early"),
+    "depth": Variant(views=("depth",), fusion="early"),
+    "ir": Variant(views=("ir",), fusion="early"),
+    "early-concat": Variant(fusion="early"),
+    "halfway-concat": Variant(fusion="halfway"),
+    "feathernet": Variant(fusion="feather"),
+    "gated-one-level": Variant(fusion="one"),
+    "mmfcnn-ce": Variant(),
+    "mmfcnn-abc-batch": Variant(abc="batch"),
+    "mmfcnn-abc-centre": Variant(abc="centre"),
+    "mmfcnn-released-gate": Variant(abc="batch", gate="released"),
+}
+# Not trained: the mean of the scores of the networks of one modality each.
+LATE = "late-average"
+_SINGLE = ("rgb", "depth", "ir")
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """What to compare.
+
+    Attributes:
+        recipe: how each network is trained; its network, loss, seed and bundle are replaced.
+        test: list file that all are compared on.
+        folder: where the runs go.
+        variants: names in `VARIANTS`.
+        seeds: each variant is trained with each.
+        processes: how many train at once.
+    """
+
+    recipe: TrainingConfig
+    test: Path
+    folder: Path
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a variant that is not there."""
+        unknown = set(self.variants) - VARIANTS.keys()
+        if unknown:
+            raise ValueError(f"there is no variant {min(unknown)}; there are {', '.join(VARIANTS)}")
+
+
+def ablate(config: AblationConfig) -> Iterator[str]:
+    """Train and score what is missing, yielding each run's name when it is done; write the table.
+
+    Raises:
+        model.lists.ListError: a list file breaks a rule.
+        model.checkpoint.CheckpointError: a run in the folder has another recipe.
+    """
+    config.folder.mkdir(parents=True, exist_ok=True)
+    # By seeds first, so that an interruption leaves a whole table of fewer seeds.
+    todo = [
+        (name, seed)
+        for seed in config.seeds
+        for name in config.variants
+        if not _scores_file(config, name, seed).exists()
+    ]
+    with ProcessPoolExecutor(config.processes, mp_context=get_context("spawn")) as pool:
+        runs = {pool.submit(run_variant, config, *each): each for each in todo}
+        for done in as_completed(runs):
+            done.result()
+            yield "{}-{}".format(*runs[done])
+    write_table(config)
+
+
+def run_variant(config: AblationConfig, name: str, seed: int) -> None:
+    """Train one variant with one seed, and write its scores on the test list."""
+    variant, bundle = VARIANTS[name], config.folder / f"{name}-{seed}"
+    shape = replace(
+        config.recipe.network, views=variant.views, fusion=variant.fusion, gate=variant.gate
+    )
+    dropout = config.recipe.modality_dropout if len(variant.views) > 1 else 0.0
+    recipe = replace(
+        config.recipe,
+        bundle=bundle,
+        network=shape,
+        abc=variant.abc,
+        seed=seed,
+        modality_dropout=dropout,
+    )
+    if not bundle.exists():
+        for _ in train(recipe):
+            pass
+    network, test = load_bundle(bundle).network, load_dataset(config.test)
+    scores = {"all": score(network, test, MODALITIES)}
+    if len(variant.views) > 1:
+        for lost in MODALITIES:
+            kept = [each for each in MODALITIES if each != lost]
+            scores[f"without-{lost}"] = score(network, test, kept)
+    partial = config.folder / f".{name}-{seed}.partial.npz"
+    np.savez_compressed(
+        partial,
+        parameters=count_parameters(network),
+        label=test.label,
+        species=np.array(test.species),
+        **scores,  # type: ignore[arg-type] # names of arrays
+    )
+    partial.replace(_scores_file(config, name, seed))
+
+
+def write_table(config: AblationConfig) -> list[dict[str, Any]]:
+    """Write the table of all runs that are there, as JSON and Markdown, and return its rows."""
+    rows = []
+    for name in (*config.variants, LATE):
+        runs = [run for seed in config.seeds if (run := _run(config, name, seed)) is not None]
+        if runs:
+            rows.append({"variant": name, "seeds": len(runs), **_spread(runs)})
+    (config.folder / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (config.folder / "table.md").write_text(_markdown(rows), encoding="utf-8")
+    return rows
+
+
+def _run(config: AblationConfig, name: str, seed: int) -> dict[str, float] | None:
+    names = _SINGLE if name == LATE else (name,)
+    files = [_scores_file(config, each, seed) for each in names]
+    if not all(file.exists() for file in files):
+        return None
+    arrays = []
+    for file in files:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays.append(dict(archive))
+    scores = {
+        key: np.mean([each[key] for each in arrays], axis=0)
+        for key in arrays[0]
+        if key == "all" or key.startswith("without-")
+    }
+    label, species = arrays[0]["label"], tuple(arrays[0]["species"].tolist())
+    parameters = float(sum(int(each["parameters"]) for each in arrays))
+    return {"parameters": parameters, **_figures(scores, label, species)}
+
+
+def _figures(
+    scores: Mapping[str, NDArray[np.float64]], label: NDArray[np.int64], species: Sequence[str]
+) -> dict[str, float]:
+    """Return rates; ACER is at the equal error threshold, so that no calibration is in them."""
+    attacks = int((label == 0).sum())
+    rates = {
+        f"TPR@{fpr:.0e}": tpr_at_fpr(scores["all"], label, fpr)[0].value
+        for fpr, needed in FPRS.items()
+        if attacks >= needed
+    }
+    acers = {}
+    for key, values in scores.items():
+        rate, threshold = equal_error(values, label)
+        acers[f"EER {key}"] = rate
+        acers[f"ACER {key}"] = judge(values, species, threshold).acer
+    bpcer20 = bpcer_at_apcer(scores["all"], species, 0.05)[0].value
+    return {**rates, "BPCER20": bpcer20, **acers}
+
+
+def _spread(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return each figure's mean over the seeds, and its least and largest value."""
+    spread = {}
+    for key in runs[0]:
+        values = [run[key] for run in runs]
+        spread[key] = {
+            "mean": round(float(np.mean(values)), 6),
+            "least": round(min(values), 6),
+            "most": round(max(values), 6),
+        }
+    return spread
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    rates = [key for key in rows[0] if key.startswith("TPR@")] if rows else []
+    titles = ["variant", "seeds", "parameters", *rates, "EER", "ACER", "ACER, worst loss of one"]
+    lines = [" | ".join(titles), " | ".join("---" for _ in titles)]
+    for row in rows:
+        lost = [row[key]["mean"] for key in row if key.startswith("ACER without-")]
+        cells = [row["variant"], str(row["seeds"]), f"{row['parameters']['mean'] / 1e6:.2f} M"]
+        cells += [_cell(row[key]) for key in (*rates, "EER all", "ACER all")]
+        cells.append(f"{max(lost):.2%}" if lost else "")
+        lines.append(" | ".join(cells))
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cell(spread: Mapping[str, float]) -> str:
+    return f"{spread['mean']:.2%} ({spread['least']:.2%} to {spread['most']:.2%})"
+
+
+def _scores_file(config: AblationConfig, name: str, seed: int) -> Path:
+    return config.folder / f"{name}-{seed}.npz"
