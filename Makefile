@@ -52,7 +52,7 @@ lock:
 	build/lock/bin/python -m pip install --quiet torch==2.13.0
 	build/lock/bin/python -m pip install --quiet .
 	build/lock/bin/python -m pip freeze --exclude livegate | sed 's/+cpu//' > requirements.lock
-	build/lock/bin/python -m pip install --quiet '.[dev,render]'
+	build/lock/bin/python -m pip install --quiet '.[dev,render,report,readers]'
 	build/lock/bin/python -m pip freeze --exclude livegate | sed 's/+cpu//' > requirements-dev.lock
 	rm -rf build/lock
 
