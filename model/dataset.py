@@ -45,6 +45,21 @@ class Dataset:
         """Return the number of samples."""
         return len(self.label)
 
+    def thinned(self, every: int) -> "Dataset":
+        """Return every so manieth sample, the first one among them."""
+        planes = self.planes
+        return Dataset(
+            files=self.files[::every],
+            planes=PlaneBatch(
+                planes.rgb[::every],
+                planes.depth[::every],
+                planes.ir[::every],
+                planes.present[::every],
+            ),
+            label=self.label[::every],
+            species=self.species[::every],
+        )
+
     def batch(self, rows: NDArray[np.int64], size: int) -> Stored:
         """Return rows as evaluation sees them: the middle, as it is."""
         start = (STORED_PX - size) // 2
