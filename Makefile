@@ -54,7 +54,7 @@ lock:
 	build/lock/bin/python -m pip freeze --exclude livegate | sed 's/+cpu//' > requirements.lock
 	build/lock/bin/python -m pip install --quiet '.[dev,render,report,readers]'
 	build/lock/bin/python -m pip freeze --exclude livegate | sed 's/+cpu//' > requirements-dev.lock
-	rm -rf build/lock
+	rm -rf build
 
 clean:
 	rm -rf .venv build .livegate *.egg-info

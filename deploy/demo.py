@@ -27,11 +27,11 @@ from loadtest.fleet import Fleet, Phase
 from loadtest.ledger import percentile
 from loadtest.samples import load_samples
 from workers import keys
+from workers.backlog import read_backlog
 from workers.connection import AsyncClient, connect
 from workers.decision import Decision
 from workers.door import follow
 from workers.signing import new_key, write_keys
-from workers.stream import read_backlog
 
 NUM_CAMERAS = 8
 STEADY_FPS = 5.0

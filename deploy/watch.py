@@ -17,12 +17,12 @@ from rich.table import Table
 from deploy.home import Address
 from loadtest.sources import open_source
 from workers import keys
+from workers.backlog import read_backlog
 from workers.camera import Camera
 from workers.connection import AsyncClient, connect
 from workers.decision import Decision, unpack_decision
 from workers.door import follow
 from workers.outbox import Sent
-from workers.stream import read_backlog
 
 
 def publish(  # noqa: PLR0913, PLR0917 - the options of one command

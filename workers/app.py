@@ -18,11 +18,12 @@ from ray.serve import metrics
 
 from model.predictor import Predictor
 from workers.autoscale import SERVICE_RATE
+from workers.backlog import Backlog, read_backlog
 from workers.connection import FAILURES, connect
 from workers.pipeline import NotCommitted, Pipeline, PipelineStalled
 from workers.settings import WorkerSettings
 from workers.signing import AcceptUnsigned, Keyring
-from workers.stream import Backlog, RedisStream, read_backlog
+from workers.stream import RedisStream
 from workers.telemetry import Telemetry
 
 _HOUSEKEEPING_S = 1.0

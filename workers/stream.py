@@ -10,21 +10,20 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgpack
 from redis.exceptions import ResponseError
 
 from workers import keys
-from workers.connection import FAILURES, UNAVAILABLE, AsyncClient, connect
+from workers.backlog import read_backlog
+from workers.connection import FAILURES, UNAVAILABLE, connect
 from workers.delivery import NO_PARTITION, Commit, Entry, Fate
+from workers.lua import script_text
 from workers.settings import StreamSettings
 
 _log = logging.getLogger(__name__)
-_SCRIPTS = Path(__file__).parent / "scripts"
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 0.4
 _CLOCK_PERIOD_S = 1.0
@@ -37,35 +36,6 @@ T = TypeVar("T")
 
 class StreamError(Exception):
     """The server refuses what this product needs of it; the message says what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Figures of one partition, all of one instant.
-
-    Attributes:
-        total: entries in the stream: waiting + pending.
-        pending: entries that some replica holds.
-        added: entries ever added; its difference over time is the arrival rate.
-        oldest_at_ms: when the oldest entry arrived, Unix ms; 0 if there is none.
-        server_ms: the server's clock at that instant, Unix ms.
-    """
-
-    total: int
-    pending: int
-    added: int
-    oldest_at_ms: int
-    server_ms: int
-
-    @property
-    def waiting(self) -> int:
-        """Entries that nobody was given yet."""
-        return max(0, self.total - self.pending)
-
-    @property
-    def oldest_age_ms(self) -> int:
-        """How long the oldest entry has been there, ms; 0 if there is none."""
-        return max(0, self.server_ms - self.oldest_at_ms) if self.oldest_at_ms else 0
 
 
 class RedisStream:
@@ -89,7 +59,7 @@ class RedisStream:
         self._reader = connect(settings.url, cluster=settings.cluster, timeout_s=block_s + 2.0)
         self._writer = connect(settings.url, cluster=settings.cluster, timeout_s=2.0)
         self._scripts = {
-            name: self._writer.register_script(_script_text(name))
+            name: self._writer.register_script(script_text(name))
             for name in ("admit", "commit", "hold", "leave", "reclaim")
         }
         self.is_available = True
@@ -318,27 +288,6 @@ class RedisStream:
         except UNAVAILABLE as unavailable:
             await self._pause(unavailable)
         return True
-
-
-async def read_backlog(client: AsyncClient, partitions: Iterable[int]) -> list[Backlog]:
-    """Return the figures of each partition, each of one instant of the server.
-
-    Raises:
-        redis.exceptions.RedisError: the server can't be reached, or refuses.
-    """
-    script = client.register_script(_script_text("backlog"))
-    return [
-        Backlog(*await script(keys=[keys.frames(partition)], args=[keys.GROUP]))
-        for partition in partitions
-    ]
-
-
-def _script_text(name: str) -> str:
-    # allow-oom: a commit frees memory; a full server refuses the cameras, never the commit.
-    flags = "allow-oom,no-writes" if name == "backlog" else "allow-oom"
-    parts = ["window", name] if name in ("commit", "admit") else [name]
-    texts = [(_SCRIPTS / f"{part}.lua").read_text(encoding="ascii") for part in parts]
-    return f"#!lua flags={flags}\n" + "".join(texts)
 
 
 def _commit_args(commit: Commit) -> list[str | bytes | int]:

@@ -31,7 +31,9 @@ def render_samples(folder: Path, bona_fide: int = 30, of_each_attack: int = 4) -
         rows = []
         for index, species in enumerate([BONA_FIDE] * bona_fide + attacks):
             subject = _FIRST_SUBJECT + index
-            frames = present(species, subject, subject + 1000, seed=subject, num_frames=_FRAMES)
+            frames = present(
+                species, subject, subject + 1000, subject, num_frames=_FRAMES, trouble="none"
+            )
             rows.append(
                 {
                     "id": f"p{index:03d}",

@@ -19,9 +19,9 @@ from loadtest.ledger import Ledger
 from tests.e2e.deployment import Deployment, deployed, until, watched
 from tests.workers import frames
 from workers import keys
+from workers.backlog import read_backlog
 from workers.decision import Decision, Outcome, Reason
 from workers.signing import sign
-from workers.stream import read_backlog
 from workers.wire import pack_frame
 
 pytestmark = [

