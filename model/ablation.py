@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 
 from model.blocks import count_parameters
 from model.bundle import load_bundle
-from model.dataset import load_dataset
+from model.dataset import Dataset, load_dataset
 from model.evaluation import FPRS
 from model.loss import AbcForm
 from model.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
-from model.network import Fusion, Gate
+from model.network import Fusion, Gate, default_device
 from model.planes import MODALITIES
 from model.training import TrainingConfig, score, train
 
@@ -134,7 +135,7 @@ def run_variant(config: AblationConfig, name: str, seed: int) -> None:
     if not bundle.exists():
         for _ in train(recipe):
             pass
-    network, test = load_bundle(bundle).network, load_dataset(config.test)
+    network, test = load_bundle(bundle).network.to(default_device()), _test_set(config.test)
     scores = {"all": score(network, test, MODALITIES)}
     if len(variant.views) > 1:
         few = test.thinned(max(1, len(test) // _LOST_SAMPLES))
@@ -150,6 +151,12 @@ def run_variant(config: AblationConfig, name: str, seed: int) -> None:
         **scores,  # type: ignore[arg-type] # names of arrays
     )
     partial.replace(_scores_file(config, name, seed))
+
+
+@cache
+def _test_set(path: Path) -> Dataset:
+    """Return the list that all runs of a process are compared on, read once."""
+    return load_dataset(path)
 
 
 def write_table(config: AblationConfig) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.bundle import Bundle, Threshold
 from model.dataset import Dataset, subsets
 from model.metrics import Rate, check, judge
+from model.network import default_device
 from model.planes import MODALITIES
 from model.training import score
 
@@ -47,8 +48,9 @@ def calibrate(
     if not 0 < rate < 1:
         raise CalibrationError(f"the target must be between 0 and 1, is {rate}")
     thresholds: dict[str, Threshold] = {}
+    network = bundle.network.to(default_device())
     for modalities in subsets():
-        scores = score(bundle.network, dataset, modalities)
+        scores = score(network, dataset, modalities)
         check(scores, dataset.label == 1)
         pick = _for_apcer if target == "apcer" else _for_bpcer
         value = float(np.clip(pick(scores, dataset, rate, confidence), 0, 1))
@@ -61,7 +63,7 @@ def calibrate(
                 f"at {target} {rate:g} the other error rate is {other:.1%} with all modalities: "
                 "this bundle does not fit these data"
             )
-    return replace(bundle, thresholds=thresholds)
+    return replace(bundle, network=network.cpu(), thresholds=thresholds)
 
 
 def allowed_errors(trials: int, rate: float, confidence: float) -> int:

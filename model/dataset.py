@@ -1,5 +1,6 @@
 """Face crops of a list file, in memory, and what training does to them."""
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from model.planes import (
     PlaneBatch,
     PlaneError,
     Planes,
-    collate,
     crop_planes,
 )
 from model.readers import DatasetError, Sample, read_samples
@@ -101,11 +101,24 @@ def load_dataset(path: Path) -> Dataset:
         model.readers.DatasetError: a picture can't be read.
     """
     samples = read_samples(path)
+    shape = (len(samples), STORED_PX, STORED_PX)
+    batch = PlaneBatch(
+        rgb=np.empty((*shape, 3), np.uint8),
+        depth=np.empty(shape, np.uint16),
+        ir=np.empty(shape, np.uint8),
+        present=np.ones((len(samples), len(MODALITIES)), np.bool_),
+    )
+
+    def read(row: int) -> None:
+        planes = _read(samples[row])
+        for name in MODALITIES:
+            getattr(batch, name)[row] = getattr(planes, name)
+
     with ThreadPoolExecutor(2) as pool:
-        planes = list(pool.map(_read, samples))
+        deque(pool.map(read, range(len(samples))), maxlen=0)  # raises what a read raised
     return Dataset(
         files=tuple(sample.name for sample in samples),
-        planes=collate(planes),
+        planes=batch,
         label=np.array([sample.label for sample in samples], np.int64),
         species=tuple(sample.species for sample in samples),
     )

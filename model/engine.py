@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from model.bundle import Bundle, SelfTestFailed, selftest_rows
-from model.network import BONA_FIDE, FusionNetwork
+from model.network import BONA_FIDE, FusionNetwork, default_device
 from model.normalise import Stored
 from model.planes import Planes, collate
 from model.predictor import Prediction
@@ -37,8 +37,6 @@ class Engine:
         Raises:
             SelfTestFailed: it does not.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(num_threads)
         self.model_id = bundle.model_id
         self.size = bundle.config.size
@@ -46,7 +44,7 @@ class Engine:
         self.quality = bundle.quality
         self.max_batch = max_batch
         self._bundle = bundle
-        self._device = torch.device(device)
+        self._device = default_device() if device == "auto" else torch.device(device)
         self._network: FusionNetwork = bundle.network.fold().to(self._device)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._lock = threading.Lock()

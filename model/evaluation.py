@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.bundle import Bundle, selftest_rows
 from model.dataset import Dataset, subsets
@@ -20,7 +21,8 @@ from model.metrics import (
     judge,
     tpr_at_fpr,
 )
-from model.network import FusionNetwork
+from model.network import FusionNetwork, default_device
+from model.normalise import Stored
 from model.planes import MODALITIES, PlaneBatch
 from model.quality import faults, measure
 from model.training import score
@@ -55,7 +57,8 @@ def evaluate(bundle: Bundle, dataset: Dataset) -> Evaluation:
     Raises:
         model.metrics.MetricError: a class is empty, or a score is not a number.
     """
-    scores = {"+".join(each): score(bundle.network, dataset, each) for each in subsets()}
+    network = bundle.network.to(default_device())
+    scores = {"+".join(each): score(network, dataset, each) for each in subsets()}
     found = _faults(bundle, dataset)
     figures = {
         "bundle": bundle.model_id,
@@ -65,7 +68,7 @@ def evaluate(bundle: Bundle, dataset: Dataset) -> Evaluation:
             for key, values in scores.items()
         },
         "non_response": _non_response(dataset, found),
-        "shares": shares_when_blind(bundle.network, dataset),
+        "shares": shares_when_blind(network, dataset),
     }
     return Evaluation(bundle, dataset, scores, found, figures)
 
@@ -134,9 +137,14 @@ def shares_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, lis
     }
     with torch.inference_mode():
         return {
-            name: [round(float(share), 4) for share in network.eval()(each).shares.mean(0)]
+            name: [round(float(share), 4) for share in _mean_shares(network.eval(), each)]
             for name, each in blind.items()
         }
+
+
+def _mean_shares(network: FusionNetwork, stored: Stored) -> Tensor:
+    shares: Tensor = network(stored.to(network.device)).shares.mean(0)
+    return shares
 
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:

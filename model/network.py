@@ -134,6 +134,11 @@ class FusionNetwork(nn.Module):
         """Length of `Output.feature`."""
         return self.config.channels[3]
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
     def is_present(self, stored: Stored) -> Tensor:
         """Return which views each row has, (B, views) bool."""
         return stored.present[:, [PLANE_OF[view] for view in self.config.views]]
@@ -223,6 +228,11 @@ class _Fusion(nn.Module):
         return torch.einsum("bmk,omk->bmo", descriptors, per_map).abs().sum(2)
 
 
+def default_device() -> torch.device:
+    """Return the CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class MmfCNN(FusionNetwork):
     """The network: stored planes in, logits, feature and modality shares out."""
 
@@ -272,7 +282,7 @@ class MmfCNN(FusionNetwork):
 
         hooks = [fusion.register_forward_hook(watch) for fusion in self.fusions]
         with torch.inference_mode():
-            self(stored)
+            self(stored.to(self.device))
         for hook in hooks:
             hook.remove()
         return is_closed

@@ -36,6 +36,10 @@ class Stored(NamedTuple):
     ir: Tensor
     present: Tensor
 
+    def to(self, device: torch.device) -> "Stored":
+        """Return the batch on another device."""
+        return Stored(*(tensor.to(device) for tensor in self))
+
 
 class Normalise(nn.Module):
     """Stored planes to float maps in about [-1, 1], one for each view."""

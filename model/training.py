@@ -14,7 +14,7 @@ from model.checkpoint import Checkpoint
 from model.dataset import STORED_PX, Dataset, batches, load_dataset, subsets
 from model.loss import AbcForm, AverageBinaryCenterLoss
 from model.metrics import Report, equal_error, judge
-from model.network import BONA_FIDE, FusionNetwork, MmfCNN, NetworkConfig
+from model.network import BONA_FIDE, FusionNetwork, MmfCNN, NetworkConfig, default_device
 from model.peers import build_network
 from model.planes import MODALITIES, PlaneBatch
 
@@ -114,7 +114,7 @@ def train(config: TrainingConfig) -> Iterator[Epoch]:
         raise FileExistsError(f"{config.bundle} exists: choose another name for the bundle")
     torch.set_num_threads(config.threads)
     train_set, val_set = load_dataset(config.train), load_dataset(config.val)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     torch.manual_seed(config.seed)
     network = build_network(config.network).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -167,14 +167,13 @@ def score(
 ) -> NDArray[np.float64]:
     """Return the (N,) bona fide scores of a data set seen with some modalities only."""
     network.eval()
-    device = next(network.parameters()).device
     kept = torch.tensor([name in modalities for name in MODALITIES])
     scores = []
     with torch.inference_mode():
         for rows in batches(len(dataset), _EVALUATION_BATCH):
             stored = dataset.batch(rows, network.config.size)
             stored = stored._replace(present=stored.present & kept)
-            output = network(type(stored)(*(plane.to(device) for plane in stored)))
+            output = network(stored.to(network.device))
             scores.append(output.logits.double().softmax(1)[:, BONA_FIDE].cpu().numpy())
     return np.concatenate(scores)
 
@@ -188,7 +187,7 @@ def _train_epoch(
     rng: np.random.Generator,
 ) -> float:
     network.train()
-    device = next(network.parameters()).device
+    device = network.device
     total = 0.0
     for rows in batches(len(dataset), config.batch, rng):
         if len(rows) < 2:
@@ -196,7 +195,7 @@ def _train_epoch(
         stored = dataset.augmented(rows, config.network.size, config.modality_dropout, rng)
         # bf16 halves a step on CPUs that have it, and needs no loss scaling.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            output = network(type(stored)(*(plane.to(device) for plane in stored)))
+            output = network(stored.to(device))
         label = torch.from_numpy(dataset.label[rows]).to(device)
         value = loss(output.logits, output.feature, label)
         optimiser.zero_grad()
