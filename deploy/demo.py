@@ -28,7 +28,7 @@ from loadtest.ledger import percentile
 from loadtest.samples import load_samples
 from workers import keys
 from workers.backlog import read_backlog
-from workers.connection import AsyncClient, connect
+from workers.connection import FAILURES, AsyncClient, connect
 from workers.decision import Decision
 from workers.door import follow
 from workers.signing import new_key, write_keys
@@ -158,7 +158,7 @@ class _Demo:
             self._view.replicas = await asyncio.to_thread(replica_states)
             running = self._view.replicas.get("RUNNING", 0)
             self._view.replicas_max = max(self._view.replicas_max, running)
-            with suppress(OSError):
+            with suppress(*FAILURES):
                 figures = await read_backlog(self._client, range(self._settings.partitions))
                 self._view.waiting = sum(each.waiting for each in figures)
                 self._view.pending = sum(each.pending for each in figures)

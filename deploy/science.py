@@ -61,9 +61,12 @@ def train(
     abc: Annotated[
         str, typer.Option(help="Average Binary Center loss: `batch`, `centre` or `none`.")
     ] = "batch",
-    modality_dropout: Annotated[
+    dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that a sample loses a modality or two.")
     ] = 0.4,
+    blinding: Annotated[
+        float, typer.Option(min=0, max=1, help="Chance that one of its planes shows nothing.")
+    ] = 0.15,
     epochs: Annotated[int, typer.Option(min=1)] = 101,
     patience: Annotated[
         int, typer.Option(min=1, help="Stop after so many epochs without a better val loss.")
@@ -79,6 +82,7 @@ def train(
 
     An interrupted run goes on where it stood when the same command is given again.
     """
+    from model.dataset import Chances
     from model.network import NetworkConfig
     from model.training import TrainingConfig
     from model.training import train as run
@@ -96,7 +100,7 @@ def train(
             depth_mode=depth_mode,  # type: ignore[arg-type]
         ),
         abc=abc,  # type: ignore[arg-type] # checked by the loss
-        modality_dropout=modality_dropout,
+        chances=Chances(dropout, blinding),
         epochs=epochs,
         patience=patience,
         batch=batch,

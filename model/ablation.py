@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from model.blocks import count_parameters
 from model.bundle import load_bundle
-from model.dataset import Dataset, load_dataset
+from model.dataset import Chances, Dataset, load_dataset
 from model.evaluation import FPRS
 from model.loss import AbcForm
 from model.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
@@ -123,14 +123,14 @@ def run_variant(config: AblationConfig, name: str, seed: int) -> None:
     shape = replace(
         config.recipe.network, views=variant.views, fusion=variant.fusion, gate=variant.gate
     )
-    dropout = config.recipe.modality_dropout if len(variant.views) > 1 else 0.0
+    chances = config.recipe.chances if len(variant.views) > 1 else Chances()
     recipe = replace(
         config.recipe,
         bundle=bundle,
         network=shape,
         abc=variant.abc,
         seed=seed,
-        modality_dropout=dropout,
+        chances=chances,
     )
     if not bundle.exists():
         for _ in train(recipe):

@@ -23,6 +23,8 @@ from model.readers import DatasetError, Sample, read_samples
 
 # Side at which crops are kept: training cuts its 112 px out of them. Source: the recipe on record.
 STORED_PX = 124
+# Values of a sensor that sees nothing stay below this.
+_DARK = 24
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class Dataset:
         return _stored(self.planes, rows, np.full((len(rows), 2), start), size)
 
     def augmented(
-        self, rows: NDArray[np.int64], size: int, dropout: float, rng: np.random.Generator
-    ) -> Stored:
-        """Return rows as training sees them: cropped anywhere, flipped, shaded, planes dropped.
+        self, rows: NDArray[np.int64], size: int, chances: "Chances", rng: np.random.Generator
+    ) -> tuple[Stored, torch.Tensor]:
+        """Return rows as training sees them: cropped anywhere, flipped, shaded, planes spoiled.
 
         Crop and flip are the same for all modalities of a sample: they are registered to each
         other, and stay so.
@@ -76,18 +78,57 @@ class Dataset:
         Args:
             rows: which samples.
             size: side of the network's input, px.
-            dropout: chance that a sample loses one or two of its modalities.
+            chances: of what is done to planes.
             rng: all chance comes from here.
+
+        Returns:
+            The samples, and which of their planes are there but blind, (B, 3) bool.
         """
         starts = rng.integers(0, STORED_PX - size + 1, (len(rows), 2))
         stored = _stored(self.planes, rows, starts, size, rng.random(len(rows)) < 0.5)
         gain = torch.from_numpy(rng.uniform(0.75, 1.3, (len(rows), 1, 1, 4)).astype(np.float32))
-        return Stored(
+        shaded = Stored(
             rgb=(stored.rgb * gain[..., :3]).clamp(0, 255).to(torch.uint8),
             depth=stored.depth,
             ir=(stored.ir * gain[..., 3]).clamp(0, 255).to(torch.uint8),
-            present=_drop(stored.present, dropout, rng),
+            present=_drop(stored.present, chances.dropout, rng),
         )
+        chosen = torch.from_numpy(rng.integers(0, len(MODALITIES), len(rows)))
+        is_blind = torch.nn.functional.one_hot(chosen, len(MODALITIES)).bool()
+        is_blind &= torch.from_numpy(rng.random(len(rows)) < chances.blinding)[:, None]
+        # Something is left that shows the face.
+        is_blind &= shaded.present & (shaded.present.sum(1) > 1)[:, None]
+        return blinded(shaded, is_blind, rng), is_blind
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """How often training spoils planes.
+
+    Attributes:
+        dropout: that a sample loses one or two of its modalities.
+        blinding: that one of its planes shows nothing, but is there.
+    """
+
+    dropout: float = 0.0
+    blinding: float = 0.0
+
+
+def blinded(stored: Stored, is_blind: torch.Tensor, rng: np.random.Generator) -> Stored:
+    """Return samples some of whose planes show nothing: noise in the dark, or no depth at all.
+
+    Args:
+        stored: a batch.
+        is_blind: (B, 3) bool, which planes.
+        rng: of the noise.
+    """
+    rgb, depth, ir = is_blind.unbind(1)
+    dark = torch.from_numpy(rng.integers(0, _DARK, (*stored.rgb.shape[:3], 4), np.uint8))
+    return stored._replace(
+        rgb=torch.where(rgb[:, None, None, None], dark[..., :3], stored.rgb),
+        depth=torch.where(depth[:, None, None], torch.zeros_like(stored.depth), stored.depth),
+        ir=torch.where(ir[:, None, None], dark[..., 3], stored.ir),
+    )
 
 
 def load_dataset(path: Path) -> Dataset:

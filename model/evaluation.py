@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.bundle import Bundle, selftest_rows
-from model.dataset import Dataset, subsets
+from model.dataset import Dataset, blinded, subsets
 from model.metrics import (
     Rate,
     bpcer_at_apcer,
@@ -127,14 +127,11 @@ def shares_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, lis
     """
     rows = np.flatnonzero(dataset.label == 1)[:_BLINDED]
     stored = dataset.batch(rows, network.config.size)
-    rng = torch.Generator().manual_seed(0)
-    dark = torch.randint(0, 24, stored.rgb.shape, generator=rng, dtype=torch.uint8)
-    blind = {
-        "as they are": stored,
-        "rgb blind": stored._replace(rgb=dark),
-        "depth blind": stored._replace(depth=torch.zeros_like(stored.depth)),
-        "ir blind": stored._replace(ir=dark[..., 0].contiguous()),
-    }
+    blind = {"as they are": stored}
+    for column, name in enumerate(MODALITIES):
+        is_blind = torch.zeros((len(rows), len(MODALITIES)), dtype=torch.bool)
+        is_blind[:, column] = True
+        blind[f"{name} blind"] = blinded(stored, is_blind, np.random.default_rng(0))
     with torch.inference_mode():
         return {
             name: [round(float(share), 4) for share in _mean_shares(network.eval(), each)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle, Threshold, save_bundle
 from model.checkpoint import Checkpoint
-from model.dataset import STORED_PX, Dataset, batches, load_dataset, subsets
+from model.dataset import STORED_PX, Chances, Dataset, batches, load_dataset, subsets
 from model.loss import AbcForm, AverageBinaryCenterLoss
 from model.metrics import Report, equal_error, judge
 from model.network import BONA_FIDE, FusionNetwork, MmfCNN, NetworkConfig, default_device
@@ -23,6 +23,7 @@ _EVALUATION_BATCH = 64
 # A set of modalities by which some species passes more often gets no threshold: frames that have
 # only these then get `no_decision`, not a guess.
 _MAX_APCER = 0.05
+_BLIND_WEIGHT = 0.2
 
 
 class TrainingError(ValueError):
@@ -45,7 +46,7 @@ class TrainingConfig:
         learning_rate: of SGD with momentum 0.9, at first.
         decay: what the rate is multiplied by after each epoch.
         weight_decay: of SGD.
-        modality_dropout: chance that a sample is shown without one or two of its modalities.
+        chances: how often samples are shown without a modality, or with one that is blind.
         crop_margin: with which the crops of the lists were cut.
         seed: of all chance.
         threads: CPU threads.
@@ -64,7 +65,7 @@ class TrainingConfig:
     learning_rate: float = 0.01
     decay: float = 0.95
     weight_decay: float = 5e-4
-    modality_dropout: float = 0.4
+    chances: Chances = field(default_factory=lambda: Chances(dropout=0.4, blinding=0.15))
     crop_margin: float = 0.2
     seed: int = 0
     threads: int = 2
@@ -192,12 +193,14 @@ def _train_epoch(
     for rows in batches(len(dataset), config.batch, rng):
         if len(rows) < 2:
             continue  # batch normalisation has no variance of one sample
-        stored = dataset.augmented(rows, config.network.size, config.modality_dropout, rng)
+        stored, is_blind = dataset.augmented(rows, config.network.size, config.chances, rng)
         # bf16 halves a step on CPUs that have it, and needs no loss scaling.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             output = network(stored.to(device))
         label = torch.from_numpy(dataset.label[rows]).to(device)
         value = loss(output.logits, output.feature, label)
+        # The shares explain a decision: no plane that shows nothing may have much of one.
+        value = value + _BLIND_WEIGHT * (output.shares * is_blind.to(device)).sum(1).mean()
         optimiser.zero_grad()
         value.backward()
         optimiser.step()

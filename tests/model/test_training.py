@@ -9,7 +9,7 @@ import pytest
 
 from model.bundle import load_bundle
 from model.checkpoint import CheckpointError
-from model.dataset import STORED_PX, load_dataset, subsets
+from model.dataset import STORED_PX, Chances, load_dataset, subsets
 from model.engine import Engine
 from model.network import FUSIONS, Fusion, NetworkConfig
 from model.planes import Planes, crop_planes
@@ -75,7 +75,7 @@ def test_a_run_stops_early(config: TrainingConfig) -> None:
 def test_a_peer_is_trained_and_shipped_alike(config: TrainingConfig, fusion: Fusion) -> None:
     views = ("ir",) if fusion == "early" else ("rgb", "depth", "ir")
     network = NetworkConfig(views=views, depth=18, width=0.125, fusion=fusion)
-    list(train(replace(config, network=network, abc="centre", epochs=1)))
+    list(train(replace(config, network=network, abc="centre", epochs=6)))
     shares = Engine(load_bundle(config.bundle)).predict(_faces(2)).shares
     assert shares.sum(1) == pytest.approx(1)
     assert (shares[:, 2] == 1).all() == (fusion == "early")
@@ -98,7 +98,7 @@ def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) ->
     dataset.planes.ir[:] = np.arange(124, dtype=np.uint8)[None, None]
     dataset.planes.depth[:] = np.arange(124, dtype=np.uint16)[None, None]
     rows = np.arange(20)
-    stored = dataset.augmented(rows, 112, 0.0, np.random.default_rng(0))
+    stored, _ = dataset.augmented(rows, 112, Chances(), np.random.default_rng(0))
     steps = (stored.depth[:, 0, 1].int() - stored.depth[:, 0, 0].int()).tolist()
     assert set(steps) == {-1, 1}
     flips = [step < 0 for step in steps]
@@ -108,8 +108,23 @@ def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) ->
 
 def test_dropout_leaves_each_sample_something(config: TrainingConfig) -> None:
     dataset = load_dataset(config.train)
-    present = dataset.augmented(np.arange(48), 112, 1.0, np.random.default_rng(0)).present
-    assert set(present.sum(1).tolist()) == {1, 2}
+    rng = np.random.default_rng(0)
+    stored, is_blind = dataset.augmented(np.arange(48), 112, Chances(dropout=1.0), rng)
+    assert set(stored.present.sum(1).tolist()) == {1, 2}
+    assert not is_blind.any()
+
+
+def test_blinding_leaves_a_plane_that_shows_nothing(config: TrainingConfig) -> None:
+    dataset = load_dataset(config.train)
+    rng = np.random.default_rng(0)
+    stored, is_blind = dataset.augmented(np.arange(48), 112, Chances(blinding=1.0), rng)
+    assert (is_blind.sum(1) == 1).all()
+    assert stored.present.all()
+    assert (stored.depth[is_blind[:, 1]].int() == 0).all()
+    assert (stored.depth[~is_blind[:, 1]].int() > 0).all()
+    for column, plane in ((0, stored.rgb), (2, stored.ir)):
+        assert plane[is_blind[:, column]].max() < 24
+        assert plane[~is_blind[:, column]].max() > 100
 
 
 def test_serving_shows_the_face_as_training_did() -> None:
