@@ -165,7 +165,10 @@ def _most_wrong(evaluation: Evaluation) -> bytes:
         worst = rows[np.argsort(direction * scores[rows], kind="stable")][:_WORST]
         columns.append(np.vstack([_tile(evaluation, int(row)) for row in worst]))
     height = max(len(column) for column in columns)
-    padded = [cv2.copyMakeBorder(c, 0, height - len(c), 4, 4, 0, value=255) for c in columns]
+    padded = [
+        cv2.copyMakeBorder(c, 0, height - len(c), 4, 4, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        for c in columns
+    ]
     _, data = cv2.imencode(".png", np.hstack(padded))
     return bytes(data.tobytes())
 

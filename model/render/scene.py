@@ -277,7 +277,8 @@ def _put_on_glasses(picture: Picture, view: View, light: Light, rng: np.random.G
     picture.gloss[is_lens] = np.maximum(picture.gloss[is_lens], 0.6)
     shade = rng.uniform(0.01, 0.3)
     picture.rgb[is_rim] = shade * rng.uniform(0.5, 1.5, 3) * (light.ambient + 0.5 * light.key)
-    picture.nir[is_rim] = shade * 0.5
+    near = light.emitted(view.size) * (0.5 / np.maximum(depth, 0.1)) ** 2
+    picture.nir[is_rim] = (shade * 0.5 * (near + light.nir_ambient))[is_rim]
     picture.depth_m[is_rim] = depth[is_rim]
     picture.is_dark[is_rim] = True
 
