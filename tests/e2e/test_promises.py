@@ -191,8 +191,10 @@ async def test_broken_frames_cost_themselves_only(deployment: Deployment) -> Non
     expected: dict[str, Reason] = {}
     async with watched(deployment) as (fleet, ledger):
         playing = asyncio.create_task(fleet.play(lambda: iter([Phase(4, 25)])))
+        await until(lambda: any(name == camera for name, _ in ledger.published))
         with redis.Redis.from_url(deployment.url) as client:
-            first_seq = time.time_ns() // 1000  # above what the simulated camera has sent
+            # Above all that the simulated camera will send, and within its anti-replay window.
+            first_seq = 300 + max(seq for name, seq in ledger.published if name == camera)
             for seq in range(first_seq, first_seq + 40, 10):
                 for packed, signature, reason in broken_frames(camera, key, stranger, seq):
                     fields = {"f": packed, "s": signature}
