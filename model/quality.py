@@ -39,7 +39,7 @@ class QualityLimits:
     max_rgb_smoothness: float = 14.0
     min_ir_brightness: float = 8.0
     max_ir_brightness: float = 248.0
-    min_ir_smoothness: float = 0.5
+    min_ir_smoothness: float = 0.25
     max_depth_holes: float = 0.9
 
     @classmethod
@@ -79,7 +79,7 @@ def measure(planes: Planes, face_px: float | None) -> dict[str, float]:
     """Return the figures that the limits are about.
 
     Smoothness is a picture's standard deviation after a Gaussian blur of 2 px, over that of what
-    the blur took away. Noise alone has less than 0.5, a face from 2 to 9, a blurred face more.
+    the blur took away. Noise alone has 0.1 to 0.2, a face from 2 to 9, a blurred face more.
 
     Args:
         planes: a face crop.

@@ -103,7 +103,7 @@ class Sheet:
 
         Depth is inf where the ray misses.
         """
-        rays = view.rays()
+        rays = view.rays
         origin = -self.centre_m @ self.turn
         along = rays @ self.turn
         # The surface is z = bend * x^2 / 2 in its own frame: a quadratic in the ray's length. A

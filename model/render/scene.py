@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ _TINT = 0.2
 Paint = Callable[[Spot], Reflectance]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """A pinhole camera at the origin: x right, y down, z forward.
 
@@ -42,8 +42,9 @@ class View:
     centre_m: Array
     turn: Array
 
+    @cached_property
     def rays(self) -> Array:
-        """Return a unit direction for each pixel, (size * size, 3), row by row."""
+        """A unit direction for each pixel, (size * size, 3), row by row."""
         at = np.arange(self.size, dtype=np.float32) + 0.5
         x, y = np.meshgrid(
             (at - self.centre_px[0]) / self.focal_px, (at - self.centre_px[1]) / self.focal_px
@@ -195,7 +196,7 @@ def shoot(
         glasses: what the glasses look like is drawn from it; None: none are worn.
     """
     picture = _background(view, light)
-    rays = view.rays()
+    rays = view.rays
     facing = view.facing
     origin = (-view.centre_m @ facing).astype(np.float32)
     local = (rays @ facing).astype(np.float32)
@@ -256,7 +257,7 @@ def _put_on_glasses(picture: Picture, view: View, light: Light, rng: np.random.G
     """Put glasses before the eyes: two rims, a bridge, and lenses that mirror lights."""
     grid = picture.depth_m.shape
     facing = view.facing
-    origin, rays = -view.centre_m @ facing, view.rays() @ facing
+    origin, rays = -view.centre_m @ facing, view.rays @ facing
     length = (_GLASSES_Z_M - origin[2]) / rays[:, 2]
     x, y = (origin + rays * length[:, None])[:, :2].T
     half_w, half_h = np.array(_LENS_M) * rng.uniform(0.85, 1.15, 2)
@@ -267,7 +268,7 @@ def _put_on_glasses(picture: Picture, view: View, light: Light, rng: np.random.G
     is_bridge = (np.abs(x) < 0.008) & (np.abs(y - EYE_M[1] - 0.006) < 0.003)
     is_rim = (((reach > 1) & (reach < 1 + rim * power / 2)) | is_bridge).reshape(grid)
     is_lens = (reach <= 1).reshape(grid)
-    depth = (length * view.rays()[:, 2]).reshape(grid).astype(np.float32)
+    depth = (length * view.rays[:, 2]).reshape(grid).astype(np.float32)
     is_rim &= depth < picture.depth_m
     glare = np.exp(-((x - rng.normal(0, 0.04)) ** 2 + (y - rng.normal(0.013, 0.02)) ** 2) / 2e-4)
     mirrored = (rng.uniform(0, 0.6) * glare).reshape(grid) * is_lens
