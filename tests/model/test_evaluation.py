@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loadtest.samples import load_samples
 from model.ablation import LATE, AblationConfig, ablate, write_table
-from model.bundle import Bundle, load_bundle, save_bundle
+from model.bundle import Bundle, find_bundle, load_bundle, save_bundle
 from model.calibration import CalibrationError, allowed_errors, calibrate
-from model.dataset import Dataset, load_dataset
+from model.dataset import STORED_PX, Dataset, load_dataset
 from model.evaluation import as_served, evaluate, shares_when_blind
 from model.metrics import MetricError
+from model.planes import MODALITIES, collate
 from model.report import write_curves, write_report
 from model.training import Epoch, TrainingConfig, train
 from tests.model.pictures import training_config, write_set
+from workers.decode import decode
+from workers.wire import Frame
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,18 @@ def bundle(config: TrainingConfig) -> Bundle:
 @pytest.fixture(scope="module")
 def dataset(config: TrainingConfig) -> Dataset:
     return load_dataset(write_set(config.train.parent, "test", 80, 5))
+
+
+def sample_faces() -> Dataset:
+    """Return bona fide faces of the sample set, as a data set stores them."""
+    frames = [frame for each in load_samples() if each.is_bona_fide for frame in each.frames]
+    faces = [
+        decode(Frame("-", 0, 0, frame.planes, face_box=frame.face_box), STORED_PX, 0.2)
+        for frame in frames
+    ]
+    count = len(faces)
+    names = tuple(map(str, range(count)))
+    return Dataset(names, collate(faces), np.ones(count, np.int64), ("bona_fide",) * count)
 
 
 class TestEvaluation:
@@ -63,6 +79,13 @@ class TestEvaluation:
         shares = shares_when_blind(bundle.network, dataset)
         assert list(shares) == ["as they are", "rgb blind", "depth blind", "ir blind"]
         assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in shares.values())
+
+    def test_the_shipped_bundle_leans_less_on_a_plane_that_is_blind(self) -> None:
+        shipped = load_bundle(find_bundle("rendered-small"))
+        shares = shares_when_blind(shipped.network, sample_faces())
+        for column, name in enumerate(MODALITIES):
+            seen, blind = shares["as they are"][column], shares[f"{name} blind"][column]
+            assert blind < 0.5 * seen
 
     def test_one_class_alone_can_not_be_judged(self, bundle: Bundle, dataset: Dataset) -> None:
         attacks = replace(dataset, label=np.zeros_like(dataset.label), species=("attack",) * 80)
