@@ -244,7 +244,9 @@ async def work_through(settings: StreamSettings, add_one: Any) -> None:
 class TestCluster:
     async def test_partitions_on_their_own_slots(self, tmp_path: Path) -> None:
         port = free_port()
-        server = ValkeyServer(port=port, data_dir=tmp_path, config={"cluster-enabled": "yes"})
+        # By itself the cluster's bus would take port + 10000, which need not be a port.
+        config = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+        server = ValkeyServer(port=port, data_dir=tmp_path, config=config)
         server.start()
         try:
             with redis.Redis(port=port) as client:
