@@ -108,13 +108,13 @@ def train(config: TrainingConfig) -> Iterator[Epoch]:
     Raises:
         model.lists.ListError: a list file breaks a rule.
         FileExistsError: there is a bundle at `config.bundle` already.
-        TrainingError: the network did not learn to tell the classes apart.
+        TrainingError: a list lacks a class, or the network did not learn to tell them apart.
         model.checkpoint.CheckpointError: a checkpoint of another config lies there.
     """
     if config.bundle.exists():
         raise FileExistsError(f"{config.bundle} exists: choose another name for the bundle")
     torch.set_num_threads(config.threads)
-    train_set, val_set = load_dataset(config.train), load_dataset(config.val)
+    train_set, val_set = _both_classes(config.train), _both_classes(config.val)
     device = default_device()
     torch.manual_seed(config.seed)
     network = build_network(config.network).to(device)
@@ -139,6 +139,10 @@ def train(config: TrainingConfig) -> Iterator[Epoch]:
         rng = np.random.default_rng([config.seed, number])
         train_loss = _train_epoch(network, loss, optimiser, train_set, config, rng)
         scores = score(network, val_set, MODALITIES)
+        if not (np.isfinite(train_loss) and np.isfinite(scores).all()):
+            raise TrainingError(
+                f"loss or scores are no numbers any more in epoch {number}: lower the learning rate"
+            )
         val_loss = _log_loss(scores, val_set.label)
         report = judge(scores, val_set.species, 0.5)
         epochs.append(
@@ -177,6 +181,16 @@ def score(
             output = network(stored.to(network.device))
             scores.append(output.logits.double().softmax(1)[:, BONA_FIDE].cpu().numpy())
     return np.concatenate(scores)
+
+
+def _both_classes(path: Path) -> Dataset:
+    dataset = load_dataset(path)
+    count = int(dataset.label.sum())
+    if count in (0, len(dataset)):
+        raise TrainingError(
+            f"{path}: {count} of {len(dataset)} samples are bona fide: a class is empty"
+        )
+    return dataset
 
 
 def _train_epoch(

@@ -1,6 +1,5 @@
 """Training, small: a list of pictures in, a bundle out, the same one each time."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,10 +64,22 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(config: TrainingConf
 
 
 def test_a_run_stops_early(config: TrainingConfig) -> None:
-    with pytest.raises(TrainingError, match="learned nothing"):
-        list(train(replace(config, learning_rate=50.0, epochs=9, patience=1)))
-    run = json.loads((config.bundle.with_name("bundle.training") / "run.json").read_text())
-    assert len(run["epochs"]) < 9
+    epochs = list(train(replace(config, epochs=30, patience=1)))
+    assert len(epochs) < 30
+    assert epochs[-1].val_loss >= epochs[-2].val_loss
+
+
+def test_a_run_that_comes_to_nothing_writes_nothing(config: TrainingConfig) -> None:
+    with pytest.raises(TrainingError, match="learning rate"):
+        list(train(replace(config, learning_rate=1e6, epochs=2)))
+    assert not config.bundle.exists()
+
+
+def test_a_list_of_one_class_is_refused(config: TrainingConfig) -> None:
+    lines = config.val.read_text().splitlines()
+    config.val.write_text("".join(f"{line}\n" for line in lines if line.endswith(" 1")))
+    with pytest.raises(TrainingError, match=r"val_list.txt: 8 of 8 samples are bona fide"):
+        next(train(config))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
