@@ -4,6 +4,7 @@ Six prints are those of CASIA-SURF: flat or bent, with the eyes, the nose too, o
 cut out, held before the attacker's own face. `half` is a print that covers half of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -138,16 +139,21 @@ class Sheet:
         return inside & (length > 0.05)
 
 
+# Takes the picture of the person behind a sheet, given the pixels that the sheet covers.
+Person = Callable[[NDArray[np.bool_]], Picture]
+
+
 def show_print(  # noqa: PLR0913, PLR0917 - a scene is made of this much
-    species: str, photo: Photo, behind: Picture, sheet: Sheet, view: View, light: Light, seed: int
+    species: str, photo: Photo, person: Person, sheet: Sheet, view: View, light: Light, seed: int
 ) -> Picture:
-    """Return the scene with a print held before the person in `behind`."""
+    """Return the scene with a print held before a person."""
     rng = np.random.default_rng(seed)
     place, depth, slant = sheet.meet(view)
     x, y = photo.where(place)
     shown = np.isfinite(depth) & ~_is_cut_out(species, x, y, rng)
     if rng.random() < 0.5:  # cut along the face's outline
         shown &= (x / rng.uniform(0.075, 0.1)) ** 2 + (y / rng.uniform(0.105, 0.14)) ** 2 < 1
+    behind = person(shown)
     # Paper does not go through a face: where it would, it lies on it.
     depth = np.minimum(_draped(depth, behind.depth_m, sheet.drape), behind.depth_m - 0.002)
     ink = _printed(_look_up(photo.linear, place), place, rng)
@@ -157,9 +163,9 @@ def show_print(  # noqa: PLR0913, PLR0917 - a scene is made of this much
 
 
 def show_screen(  # noqa: PLR0913, PLR0917 - a scene is made of this much
-    species: str, photo: Photo, behind: Picture, sheet: Sheet, view: View, light: Light, seed: int
+    species: str, photo: Photo, person: Person, sheet: Sheet, view: View, light: Light, seed: int
 ) -> Picture:
-    """Return the scene with a phone or tablet held before the person in `behind`."""
+    """Return the scene with a phone or tablet held before a person."""
     rng = np.random.default_rng(seed)
     place, depth, slant = sheet.meet(view)
     aspect = 0.62 if species == "phone" else 0.8
@@ -188,6 +194,7 @@ def show_screen(  # noqa: PLR0913, PLR0917 - a scene is made of this much
         slant=slant,
         is_dark=np.full(grid, bool(rng.random() < 0.3)),
     )
+    behind = person(shown)
     behind.put(screen, shown)
     return behind
 

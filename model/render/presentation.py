@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ from model.render.attacks import (
 from model.render.heads import make_head, template
 from model.render.rays import Array
 from model.render.scene import Light, Paint, Picture, Solid, View, shoot, unrolled
-from model.render.skin import PaintedSkin, Skin, hair_cover, make_skin
+from model.render.skin import PaintedSkin, Skin, coarse_noise, hair_cover, make_skin
 
 SIZE_PX = 160
 # Height of a head in the frame, px, and of the average head, m.
@@ -165,11 +165,11 @@ def _scene(
 
 def _picture(species: str, scene: _Scene, sheet: Sheet | None, view: View, seed: int) -> Picture:
     glasses = None if scene.glasses is None else np.random.default_rng([scene.glasses, 7])
-    picture = shoot(scene.solid, scene.paint, view, scene.light, glasses)
+    person = partial(shoot, scene.solid, scene.paint, view, scene.light, glasses)
     if sheet is None or scene.photo is None:
-        return picture
+        return person()
     show = show_screen if species in SCREENS else show_print
-    return show(species, scene.photo, picture, sheet, view, scene.light, seed)
+    return show(species, scene.photo, person, sheet, view, scene.light, seed)
 
 
 def _about(scene: _Scene, trouble: Trouble) -> dict[str, Any]:
@@ -198,7 +198,8 @@ def _paint(number: int) -> PaintedSkin:
 def _solid(number: int, expression: int) -> Solid:
     """Return one of a few faces that a person makes."""
     skin = _skin(number)
-    hair_m = skin.hair_m * hair_cover(skin, template().template)
+    where = template().template
+    hair_m = skin.hair_m * hair_cover(skin, where, coarse_noise(skin, where))
     return Solid(make_head(number, np.random.default_rng([number, expression, 4]), hair_m))
 
 

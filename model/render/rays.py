@@ -19,13 +19,15 @@ class Hits:
         is_hit: (N,) bool.
         distance: (N,) m along the ray.
         triangle: (N,) int32.
-        bary: (N, 3) barycentric weights of the triangle's corners.
+        u: (N,) barycentric weight of the triangle's second corner.
+        v: (N,) of its third.
     """
 
     is_hit: NDArray[np.bool_]
     distance: Array
     triangle: NDArray[np.int32]
-    bary: Array
+    u: Array
+    v: Array
 
 
 class Caster:
@@ -39,8 +41,8 @@ class Caster:
     def cast(self, origins: Array, directions: Array) -> Hits:
         """Return what each ray meets first; directions are of length 1."""
         found = self._scene.run(origins, directions, output=1)
-        triangle, u, v = found["primID"], found["u"], found["v"]
-        return Hits(triangle >= 0, found["tfar"], triangle, np.stack([1 - u - v, u, v], 1))
+        triangle = found["primID"]
+        return Hits(triangle >= 0, found["tfar"], triangle, found["u"], found["v"])
 
     def meets(self, origins: Array, directions: Array) -> NDArray[np.bool_]:
         """Return which rays meet anything."""

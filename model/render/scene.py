@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.planes import Box
 from model.render.heads import Head, template
-from model.render.rays import Array, Caster
+from model.render.rays import Array, Caster, Hits
 from model.render.skin import EYE_M, MAP_BOTTOM_M, MAP_TOP_M, Reflectance, Spot
 
 _MAP_SHAPE = (320, 512)
@@ -130,8 +130,9 @@ class Picture:
 
     def put(self, over: "Picture", where: NDArray[np.bool_]) -> None:
         """Put `over` in front, where `where` says so."""
-        for name in ("rgb", "nir", "depth_m", "gloss", "slant", "is_dark"):
-            getattr(self, name)[where] = getattr(over, name)[where]
+        np.copyto(self.rgb, over.rgb, where=where[..., None])
+        for name in ("nir", "depth_m", "gloss", "slant", "is_dark"):
+            np.copyto(getattr(self, name), getattr(over, name), where=where)
 
 
 class Solid:
@@ -151,15 +152,17 @@ class Solid:
             ]
         ).astype(np.float32)
 
-    def meet(self, origin: Array, rays: Array) -> tuple[NDArray[np.bool_], Array, Array, Spot]:
-        """Return which rays hit, and for those: distance in m, normal (N, 3) and where."""
-        hits = self._caster.cast(np.tile(origin, (len(rays), 1)), rays)
-        seen = hits.is_hit
-        corners = self._corners[self._triangles[hits.triangle[seen]]]
-        found = np.einsum("nck,nc->nk", corners, hits.bary[seen])
+    def meet(self, origin: Array, rays: Array) -> Hits:
+        """Return where rays (N, 3) from one point meet it."""
+        return self._caster.cast(np.tile(origin, (len(rays), 1)), rays)
+
+    def surface(self, hits: Hits, where: NDArray[np.bool_]) -> tuple[Array, Spot]:
+        """Return the normals (N, 3), and the points' places on the head, of some hits."""
+        u, v = hits.u[where], hits.v[where]
+        corners = self._corners[self._triangles[hits.triangle[where]]]
+        found = np.einsum("nck,nc->nk", corners, np.stack([1 - u - v, u, v], 1))
         normal = found[:, :3] / (np.sqrt(_dot(found[:, :3], found[:, :3]))[:, None] + 1e-9)
-        spot = Spot(found[:, 3:6], found[:, 6], found[:, 7], found[:, 8])
-        return seen, hits.distance[seen], normal, spot
+        return normal, Spot(found[:, 3:6], found[:, 6], found[:, 7], found[:, 8])
 
     def is_shadowed(self, points: Array, towards: Array) -> NDArray[np.bool_]:
         """Return which points the head keeps from a light."""
@@ -184,7 +187,12 @@ def unrolled() -> Array:
 
 
 def shoot(
-    solid: Solid, paint: Paint, view: View, light: Light, glasses: np.random.Generator | None = None
+    solid: Solid,
+    paint: Paint,
+    view: View,
+    light: Light,
+    glasses: np.random.Generator | None = None,
+    covered: NDArray[np.bool_] | None = None,
 ) -> Picture:
     """Render a head before its background.
 
@@ -194,17 +202,27 @@ def shoot(
         view: camera and pose.
         light: of the scene.
         glasses: what the glasses look like is drawn from it; None: none are worn.
+        covered: (S, S) pixels that something before the head will hide: of these, `depth_m` alone
+            is right.
     """
     picture = _background(view, light)
+    grid = (view.size, view.size)
     rays = view.rays
     facing = view.facing
     origin = (-view.centre_m @ facing).astype(np.float32)
     local = (rays @ facing).astype(np.float32)
     towards = (light.direction @ facing).astype(np.float32)
-    seen, distance, normal, spot = solid.meet(origin, local)
+    hits = solid.meet(origin, local)
+    np.copyto(
+        picture.depth_m,
+        (hits.distance * rays[:, 2]).reshape(grid),
+        where=hits.is_hit.reshape(grid),
+    )
+    seen = hits.is_hit if covered is None else hits.is_hit & ~covered.ravel()
+    normal, spot = solid.surface(hits, seen)
     surface = paint(spot)
     ray = local[seen]
-    points = origin + ray * distance[:, None]
+    points = origin + ray * hits.distance[seen, None]
     lit = np.maximum(0, normal @ towards)
     facing_light = lit > 0
     dark = solid.is_shadowed((points + normal * 0.002)[facing_light], towards)
@@ -216,21 +234,19 @@ def shoot(
     up = -normal @ facing[1]
     colour = surface.rgb * (light.key * lit[:, None] + light.ambient * (0.75 + 0.25 * up[:, None]))
     colour += (0.35 * shine)[:, None] * light.key
-    depth = distance * rays[seen, 2]
-    grid = seen.reshape(view.size, view.size)
-    emitted = np.broadcast_to(light.emitted(view.size), grid.shape)[grid]
-    emitted = emitted * (0.5 / depth) ** 2
+    pixels = seen.reshape(grid)
+    emitted = np.broadcast_to(light.emitted(view.size), grid)[pixels]
+    emitted = emitted * (0.5 / picture.depth_m[pixels]) ** 2
     infrared = surface.nir * (emitted * slant + light.nir_ambient * (0.4 + lit))
     infrared += 0.25 * surface.gloss * slant**60 * emitted
     for plane, values in (
         (picture.rgb, colour),
         (picture.nir, infrared),
-        (picture.depth_m, depth),
         (picture.gloss, surface.gloss),
         (picture.slant, slant),
         (picture.is_dark, surface.nir < 0.25),
     ):
-        plane[grid] = values
+        plane[pixels] = values
     if glasses is not None:
         _put_on_glasses(picture, view, light, glasses)
     return picture

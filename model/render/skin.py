@@ -105,10 +105,14 @@ def make_skin(identity: np.random.Generator) -> Skin:
     )
 
 
-def hair_cover(skin: Skin, where: Array) -> Array:
+def coarse_noise(skin: Skin, where: Array) -> Array:
+    """Return what varies over centimetres of a head, at points (N, 3) of the average one."""
+    return noise(where / 0.03, skin.seed)
+
+
+def hair_cover(skin: Skin, where: Array, coarse: Array) -> Array:
     """Return how much of each point (N, 3) of the average head is under the scalp's hair."""
     x, y, z = where.T
-    coarse = noise(where / 0.03, skin.seed)
     edge = skin.hairline_m + 0.006 * coarse - 0.35 * np.maximum(0, 0.05 - z) - 1.2 * x**2 / 0.08
     return _step(y - edge, 0.006)
 
@@ -162,7 +166,7 @@ def place_on_map(where: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
 
 def _paint(skin: Skin, where: Array) -> Reflectance:
     x, y, _ = where.T
-    coarse = noise(where / 0.03, skin.seed)
+    coarse = coarse_noise(skin, where)
     fine = noise(where / 0.004, skin.seed + 1)
     freckles = np.maximum(0, noise(where / 0.0025, skin.seed + 2) - 0.45) * 2
     tone = np.clip(skin.tone + 0.05 * coarse + 0.06 * skin.grain * freckles, 0, 1)[:, None]
@@ -175,7 +179,7 @@ def _paint(skin: Skin, where: Array) -> Reflectance:
     )
     nir = 0.55 - 0.1 * skin.tone + 0.03 * coarse + 0.02 * skin.grain * fine
     gloss = 0.25 + 0.15 * nose
-    hair = _hair(skin, where, fine)
+    hair = _hair(skin, where, coarse, fine)
     rgb = _blend(rgb, np.array(skin.hair) * (1 + 0.4 * fine[:, None]), hair)
     nir = nir * (1 - hair) + hair * (0.12 + 0.25 * skin.hair[0] + 0.05 * fine)
     return Reflectance(
@@ -195,7 +199,8 @@ def noise(points: Array, seed: int) -> Array:
     table = _table()
 
     def along_x(rows: NDArray[np.int64], planes: NDArray[np.int64]) -> Array:
-        low, high = table[planes, rows, x0], table[planes, rows, x1]
+        line = (planes * _TABLE_SIDE + rows) * _TABLE_SIDE
+        low, high = table.take(line + x0), table.take(line + x1)
         mixed: Array = low + (high - low) * x
         return mixed
 
@@ -213,9 +218,9 @@ def _table() -> Array:
     return np.random.default_rng(0).uniform(-1, 1, side).astype(np.float32)
 
 
-def _hair(skin: Skin, where: Array, fine: Array) -> Array:
+def _hair(skin: Skin, where: Array, coarse: Array, fine: Array) -> Array:
     x, y, z = where.T
-    scalp = hair_cover(skin, where)
+    scalp = hair_cover(skin, where, coarse)
     arc = 0.034 + 0.1 * np.abs(x) - 2.2 * np.maximum(0, np.abs(x) - 0.035)
     brows = np.exp(-(((y - arc) / 0.0045) ** 2)) * _step(np.abs(x) - 0.012, 0.004)
     brows = brows * _step(0.058 - np.abs(x), 0.006) * (z > 0.02) * skin.brow * (0.7 + 0.3 * fine)
