@@ -9,10 +9,9 @@ Runs that are there already are not repeated, so an ablation can be interrupted 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from model.loss import AbcForm
 from model.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
 from model.network import Fusion, Gate, default_device
 from model.planes import MODALITIES
+from model.processes import processes
 from model.training import TrainingConfig, score, train
 
 
@@ -109,7 +109,7 @@ def ablate(config: AblationConfig) -> Iterator[str]:
         for name in config.variants
         if not _scores_file(config, name, seed).exists()
     ]
-    with ProcessPoolExecutor(config.processes, mp_context=get_context("spawn")) as pool:
+    with processes(config.processes) as pool:
         runs = {pool.submit(run_variant, config, *each): each for each in todo}
         for done in as_completed(runs):
             done.result()

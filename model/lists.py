@@ -47,16 +47,23 @@ def read_list(path: Path) -> list[ListEntry]:
         ListError: the list is missing, empty or not UTF-8; a line has not four columns, a label
             that is neither 0 nor 1, or names a file that is not there.
     """
+    entries = [parse_entry(path, number, line) for number, line in read_lines(path)]
+    if not entries:
+        raise ListError(f"{path}: has no samples")
+    return entries
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return a list file's lines and their numbers, from 1, without the empty ones.
+
+    Raises:
+        ListError: the list is missing or not UTF-8.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ListError(f"{path}: can't be read: {error}") from error
-    entries = [
-        _entry(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()
-    ]
-    if not entries:
-        raise ListError(f"{path}: has no samples")
-    return entries
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def write_list(path: Path, entries: Iterable[ListEntry]) -> None:
@@ -75,7 +82,8 @@ def write_list(path: Path, entries: Iterable[ListEntry]) -> None:
     unfinished.replace(path)
 
 
-def _entry(path: Path, number: int, line: str) -> ListEntry:
+def parse_entry(path: Path, number: int, line: str) -> ListEntry:
+    """Return what one line of a list says; see `read_list` for what it raises."""
     columns = line.split()
     if len(columns) == 3:
         raise ListError(

@@ -14,9 +14,8 @@ No subject is in two splits, neither as the person before the camera nor as the 
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from rich.progress import Progress
 
 from model.dataset import STORED_PX
 from model.lists import ListEntry, write_list
+from model.processes import processes
 from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
 from model.render.presentation import Crop, RenderedFrame, present
 
@@ -81,9 +81,7 @@ def render_dataset(config: RenderConfig) -> Path:
         for subject, split in _everyone(config)
         if not _folder(config, subject).is_dir()
     ]
-    # Threads of torch do not survive a fork.
-    pool = ProcessPoolExecutor(config.processes, mp_context=get_context("spawn"))
-    with pool, Progress() as progress:
+    with processes(config.processes) as pool, Progress() as progress:
         bar = progress.add_task("rendering subjects", total=len(todo))
         for done in as_completed([pool.submit(render_subject, config, *each) for each in todo]):
             done.result()

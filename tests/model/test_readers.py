@@ -93,6 +93,24 @@ class TestCasiaSurf:
         with pytest.raises(ListError, match="0 must be bona fide"):
             read_samples(wrong)
 
+    def test_an_error_names_its_line_past_empty_ones(self, root: Path) -> None:
+        good, bad = casia_line("real_part", "real", 1), casia_line("real_part", "real", 0)
+        with pytest.raises(ListError, match=r"train_list.txt:4: .* swap the labels"):
+            read_samples(write(root / "train_list.txt", good, "", "", bad))
+
+    def test_lists_may_lie_elsewhere(self, root: Path) -> None:
+        (root / "lists").mkdir()
+        names = casia_line("fake_part", "06_enm_b", 0).split()
+        line = " ".join([*(str(root / name) for name in names[:3]), "0"])
+        (sample,) = read_samples(write(root / "lists" / "train_list.txt", line))
+        assert sample.species == "06_enm_b"
+
+    def test_an_index_that_is_none(self, root: Path) -> None:
+        (root / "samples.jsonl").write_text("[1, 2]")
+        path = write(root / "train_list.txt", casia_line("real_part", "real", 1))
+        with pytest.raises(ListError, match=r"samples.jsonl: is no index"):
+            read_samples(path)
+
     def test_a_picture_that_can_not_be_read(self, root: Path) -> None:
         path = write(root / "train_list.txt", casia_line("real_part", "real", 1))
         broken = root / CASIA.format(part="real_part", kind="real", modality="ir")
@@ -165,6 +183,16 @@ class TestWmca:
         with pytest.raises(DatasetError, match="4 or 6"):
             load_dataset(write(tmp_path / "train.txt", "035_01_000_0_00.hdf5"))
 
+    def test_files_that_are_none(self, tmp_path: Path) -> None:
+        name = "035_01_000_0_00.hdf5"
+        (tmp_path / name).write_bytes(b"no HDF5")
+        with pytest.raises(DatasetError, match="can't be read as HDF5"):
+            read_samples(write(tmp_path / "train.txt", name))
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_group("Frame_0")
+        with pytest.raises(DatasetError, match="Frame_0 has no readable `array`"):
+            load_dataset(tmp_path / "train.txt")
+
     def test_other_names_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ListError, match="client_session_presenter_type_pai"):
             read_samples(write(tmp_path / "train.txt", "somebody.hdf5"))
@@ -210,6 +238,11 @@ class TestPadisi:
     def test_a_part_that_is_not_there(self, table: Path) -> None:
         with pytest.raises(ListError, match="there are test, train"):
             read_samples(table.with_name("part0.csv#valid"))
+
+    def test_a_file_that_is_none(self, table: Path) -> None:
+        (table.parent / "multi_channel" / "ID_t1_r1_neutral.npz").write_bytes(b"PK no zip")
+        with pytest.raises(DatasetError, match=r"ID_t1_r1_neutral.npz: can't be read"):
+            load_dataset(table.with_name("part0.csv#train"))
 
     def test_a_file_that_is_not_there(self, table: Path) -> None:
         (table.parent / "multi_channel" / "ID_t1_r1_neutral.npz").unlink()
