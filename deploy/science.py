@@ -87,6 +87,9 @@ def train(
     from model.training import TrainingConfig
     from model.training import train as run
 
+    with _extra("report"):
+        from model.report import write_curves
+
     config = TrainingConfig(
         train=train_list,
         val=val_list,
@@ -118,8 +121,6 @@ def train(
             f"APCER {epoch.apcer:.4f}  BPCER {epoch.bpcer:.4f}  ACER {epoch.acer:.4f}"
         )
     typer.echo(f"bundle: {bundle}")
-    with _extra("report"):
-        from model.report import write_curves
     curves = bundle.with_name(f"{bundle.name}.training") / "curves.png"
     write_curves(done, curves)
     typer.echo(f"curves: {curves}")

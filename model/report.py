@@ -59,7 +59,6 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> Path:
         page = jinja2.Template(_PAGE.read_text(encoding="utf-8"), autoescape=True).render(
             title=title,
             figures=evaluation.figures,
-            served=as_served(evaluation),
             modalities=MODALITIES,
             pictures={
                 key: base64.b64encode(value).decode("ascii") for key, value in pictures.items()
