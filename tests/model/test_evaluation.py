@@ -1,5 +1,6 @@
 """Evaluation, calibration and ablation of networks small enough for a test."""
 
+import copy
 import csv
 import json
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from loadtest.samples import load_samples
@@ -151,6 +153,16 @@ class TestCalibration:
         species = tuple("bona_fide" if each else "attack" for each in mixed.label)
         with pytest.raises(CalibrationError, match="does not fit"):
             calibrate(bundle, replace(mixed, species=species), "apcer", 0.15)
+
+    def test_attacks_that_score_exactly_one_are_not_let_through(
+        self, bundle: Bundle, dataset: Dataset
+    ) -> None:
+        network = copy.deepcopy(bundle.network)
+        last = [part for part in network.modules() if isinstance(part, torch.nn.Linear)][-1]
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([-1000.0, 1000.0]))
+        with pytest.raises(CalibrationError, match=r"100.0% with all modalities"):
+            calibrate(replace(bundle, network=network), dataset, "apcer", 0.15)
 
 
 def test_an_ablation_goes_on_where_it_stood(config: TrainingConfig, tmp_path: Path) -> None:
