@@ -159,7 +159,7 @@ class Solid:
     def surface(self, hits: Hits, where: NDArray[np.bool_]) -> tuple[Array, Spot]:
         """Return the normals (N, 3), and the points' places on the head, of some hits."""
         u, v = hits.u[where], hits.v[where]
-        corners = self._corners[self._triangles[hits.triangle[where]]]
+        corners = self._corners.take(self._triangles.take(hits.triangle[where], axis=0), axis=0)
         found = np.einsum("nck,nc->nk", corners, np.stack([1 - u - v, u, v], 1))
         normal = found[:, :3] / (np.sqrt(_dot(found[:, :3], found[:, :3]))[:, None] + 1e-9)
         return normal, Spot(found[:, 3:6], found[:, 6], found[:, 7], found[:, 8])
@@ -318,7 +318,9 @@ def _background(view: View, light: Light) -> Picture:
         box = (slice(int(max(0, y)), int(y + height)), slice(int(max(0, x)), int(x + width)))
         level[box] = rng.uniform(0.02, 0.8) * rng.uniform(0.6, 1.4, 4)
         distance[box] = view.centre_m[2] + rng.uniform(0.3, 2.5)
-    level = np.maximum(0.01, level * (1 + smooth))
+    smooth += 1
+    level *= smooth
+    np.maximum(0.01, level, out=level)
     emitted = light.emitted(size) * (0.5 / distance) ** 2
     return Picture(
         rgb=level[..., :3] * (light.ambient + 0.4 * light.key).astype(np.float32),

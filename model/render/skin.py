@@ -129,14 +129,15 @@ class PaintedSkin:
                 see `model.render.scene.unrolled`.
         """
         self.skin = skin
-        height, width = where.shape[:2]
+        self._shape = where.shape[:2]
         painted = _paint(skin, where.reshape(-1, 3))
         layers = np.column_stack([painted.rgb, painted.nir, painted.gloss])
-        self._map = layers.astype(np.float32).reshape(height, width, 5)
+        self._layers = layers.astype(np.float32)
 
     def __call__(self, spot: Spot) -> Reflectance:
         """Return the reflectance at points of the head."""
-        skin, layers = self.skin, self._map[place_on_map(spot.where, self._map.shape)]
+        skin = self.skin
+        layers = self._layers.take(_place_on_map(spot.where, self._shape), axis=0)
         rgb: Array = layers[:, :3]
         nir: Array = layers[:, 3]
         gloss: Array = layers[:, 4]
@@ -153,15 +154,14 @@ class PaintedSkin:
         )
 
 
-def place_on_map(where: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return row and column, each (N,) int, of points in a map around the head."""
-    height, width = shape[:2]
+def _place_on_map(where: Array, shape: tuple[int, ...]) -> Array:
+    """Return the index, (N,) int32, of points in a map around the head, row by row."""
+    height, width = shape
     column = (np.arctan2(where[:, 0], where[:, 2]) / (2 * np.pi) + 0.5) * width
     row = (MAP_TOP_M - where[:, 1]) / (MAP_TOP_M - MAP_BOTTOM_M) * height
-    return (
-        np.clip(row.astype(np.int32), 0, height - 1),
-        np.clip(column.astype(np.int32), 0, width - 1),
-    )
+    index: Array = np.clip(row.astype(np.int32), 0, height - 1) * width
+    index += np.clip(column.astype(np.int32), 0, width - 1)
+    return index
 
 
 def _paint(skin: Skin, where: Array) -> Reflectance:
