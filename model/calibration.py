@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle, Threshold
 from model.dataset import Dataset, subsets
-from model.metrics import Rate, check, judge
+from model.metrics import Rate, judge, refuse_swapped
 from model.network import default_device
 from model.planes import MODALITIES
 from model.training import score
@@ -43,7 +43,8 @@ def calibrate(
     Raises:
         CalibrationError: the sample is too small, or all modalities together miss the target's
             other side.
-        model.metrics.MetricError: a class is empty, or a score is not a number.
+        model.metrics.MetricError: a class is empty, the classes are swapped, or a score is not a
+            number.
     """
     if not 0 < rate < 1:
         raise CalibrationError(f"the target must be between 0 and 1, is {rate}")
@@ -51,7 +52,8 @@ def calibrate(
     network = bundle.network.to(default_device())
     for modalities in subsets():
         scores = score(network, dataset, modalities)
-        check(scores, dataset.label == 1)
+        if modalities == MODALITIES:
+            refuse_swapped(scores, dataset.label)
         pick = _for_apcer if target == "apcer" else _for_bpcer
         value = pick(scores, dataset, rate, confidence)  # above 1 where attacks saturate: none pass
         found = _figures(scores, dataset, value, target, rate, confidence)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.lists import ListError
 from model.normalise import Stored
 from model.planes import (
     MODALITIES,
@@ -32,12 +33,14 @@ class Dataset:
     """All samples of a list.
 
     Attributes:
+        where: `file:line` of the list that names each sample.
         files: name of each sample's colour image, relative to the list.
         planes: (N, 124, 124) each, uint8 and uint16, with what is present.
         label: (N,) int64, 1 = bona fide.
         species: PAI species of each, `bona_fide`, or `attack` where the data set does not tell.
     """
 
+    where: tuple[str, ...]
     files: tuple[str, ...]
     planes: PlaneBatch
     label: NDArray[np.int64]
@@ -51,6 +54,7 @@ class Dataset:
         """Return every so manieth sample, the first one among them."""
         planes = self.planes
         return Dataset(
+            where=self.where[::every],
             files=self.files[::every],
             planes=PlaneBatch(
                 planes.rgb[::every],
@@ -138,10 +142,15 @@ def load_dataset(path: Path) -> Dataset:
         path: any list that `model.readers` knows.
 
     Raises:
-        model.lists.ListError: the list breaks a rule.
+        model.lists.ListError: the list breaks a rule, or has samples of one class only.
         model.readers.DatasetError: a picture can't be read.
     """
     samples = read_samples(path)
+    count = sum(sample.label for sample in samples)
+    if count in (0, len(samples)):
+        raise ListError(
+            f"{path}: {count} of {len(samples)} samples are bona fide: a class is empty"
+        )
     shape = (len(samples), STORED_PX, STORED_PX)
     batch = PlaneBatch(
         rgb=np.empty((*shape, 3), np.uint8),
@@ -158,6 +167,7 @@ def load_dataset(path: Path) -> Dataset:
     with ThreadPoolExecutor(2) as pool:
         deque(pool.map(read, range(len(samples))), maxlen=0)  # raises what a read raised
     return Dataset(
+        where=tuple(sample.where for sample in samples),
         files=tuple(sample.name for sample in samples),
         planes=batch,
         label=np.array([sample.label for sample in samples], np.int64),
@@ -177,8 +187,10 @@ def batches(
 def _read(sample: Sample) -> Planes:
     try:
         return crop_planes(*sample.load(), None, STORED_PX, 0.0)
+    except DatasetError as error:
+        raise DatasetError(f"{sample.where}: {error}") from error
     except PlaneError as error:
-        raise DatasetError(f"{sample.name}: {error}") from error
+        raise DatasetError(f"{sample.where}: {sample.name}: {error}") from error
 
 
 def _stored(

@@ -19,6 +19,7 @@ from model.metrics import (
     bpcer_at_apcer,
     equal_error,
     judge,
+    refuse_swapped,
     tpr_at_fpr,
 )
 from model.network import FusionNetwork, default_device
@@ -55,10 +56,12 @@ def evaluate(bundle: Bundle, dataset: Dataset) -> Evaluation:
     """Score a data set and figure all rates, with their 95 % intervals.
 
     Raises:
-        model.metrics.MetricError: a class is empty, or a score is not a number.
+        model.metrics.MetricError: a class is empty, the classes are swapped, or a score is not a
+            number.
     """
     network = bundle.network.to(default_device())
     scores = {"+".join(each): score(network, dataset, each) for each in subsets()}
+    refuse_swapped(scores["+".join(MODALITIES)], dataset.label)
     found = _faults(bundle, dataset)
     figures = {
         "bundle": bundle.model_id,

@@ -60,7 +60,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         ListError: the list is missing or not UTF-8.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ListError(f"{path}: can't be read: {error}") from error
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]

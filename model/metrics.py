@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 Scores = NDArray[np.float32] | NDArray[np.float64]
 Labels = NDArray[np.int64] | NDArray[np.bool_]
+_SWAPPED_EER = 0.75
 
 
 class MetricError(ValueError):
-    """The scores can't be judged: a class is empty, or a score is not a number."""
+    """The scores can't be judged: the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,23 @@ def equal_error(scores: Scores, is_bona_fide: Labels) -> tuple[float, float]:
     refused = np.searchsorted(np.sort(scores[bona_fide]), thresholds) / bona_fide.sum()
     best = int(np.abs(accepted_attacks - refused).argmin())
     return float((accepted_attacks[best] + refused[best]) / 2), float(thresholds[best])
+
+
+def refuse_swapped(scores: Scores, is_bona_fide: Labels) -> None:
+    """Return if the scores rank the classes as the labels do, however badly.
+
+    Data sets differ in whether 1 means bona fide or attack. Read the wrong way round, a network
+    that tells the classes apart looks like one that errs nearly always, which no real one does.
+
+    Raises:
+        MetricError: more than 3 in 4 are ranked the other way.
+    """
+    rate, _ = equal_error(scores, is_bona_fide)
+    if rate > _SWAPPED_EER:
+        raise MetricError(
+            f"attacks score above bona fide (EER {rate:.1%}): the labels are swapped; 1 must be "
+            "bona fide in lists of four columns"
+        )
 
 
 def check(scores: Scores, is_bona_fide: Labels) -> None:

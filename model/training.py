@@ -13,7 +13,7 @@ from model.bundle import Bundle, Threshold, save_bundle
 from model.checkpoint import Checkpoint
 from model.dataset import STORED_PX, Chances, Dataset, batches, load_dataset, subsets
 from model.loss import AbcForm, AverageBinaryCenterLoss
-from model.metrics import Report, equal_error, judge
+from model.metrics import MetricError, Report, equal_error, judge
 from model.network import BONA_FIDE, FusionNetwork, MmfCNN, NetworkConfig, default_device
 from model.peers import build_network
 from model.planes import MODALITIES, PlaneBatch
@@ -24,6 +24,7 @@ _EVALUATION_BATCH = 64
 # only these then get `no_decision`, not a guess.
 _MAX_APCER = 0.05
 _BLIND_WEIGHT = 0.2
+_COIN = 0.5
 
 
 class TrainingError(ValueError):
@@ -106,15 +107,16 @@ def train(config: TrainingConfig) -> Iterator[Epoch]:
     and started again: each epoch leaves a checkpoint beside the bundle, in `<bundle>.training`.
 
     Raises:
-        model.lists.ListError: a list file breaks a rule.
+        model.lists.ListError: a list file breaks a rule, or lacks a class.
         FileExistsError: there is a bundle at `config.bundle` already.
-        TrainingError: a list lacks a class, or the network did not learn to tell them apart.
+        TrainingError: the lists share a sample, or the network did not learn to tell the
+            classes apart.
         model.checkpoint.CheckpointError: a checkpoint of another config lies there.
     """
     if config.bundle.exists():
         raise FileExistsError(f"{config.bundle} exists: choose another name for the bundle")
     torch.set_num_threads(config.threads)
-    train_set, val_set = _both_classes(config.train), _both_classes(config.val)
+    train_set, val_set = _disjoint(config)
     device = default_device()
     torch.manual_seed(config.seed)
     network = build_network(config.network).to(device)
@@ -138,11 +140,10 @@ def train(config: TrainingConfig) -> Iterator[Epoch]:
             group["lr"] = config.learning_rate * config.decay ** (number - 1)
         rng = np.random.default_rng([config.seed, number])
         train_loss = _train_epoch(network, loss, optimiser, train_set, config, rng)
-        scores = score(network, val_set, MODALITIES)
-        if not (np.isfinite(train_loss) and np.isfinite(scores).all()):
-            raise TrainingError(
-                f"loss or scores are no numbers any more in epoch {number}: lower the learning rate"
-            )
+        try:
+            scores = score(network, val_set, MODALITIES)
+        except MetricError as error:
+            raise TrainingError(f"epoch {number}: {error}: lower the learning rate") from error
         val_loss = _log_loss(scores, val_set.label)
         report = judge(scores, val_set.species, 0.5)
         epochs.append(
@@ -170,7 +171,11 @@ def train(config: TrainingConfig) -> Iterator[Epoch]:
 def score(
     network: FusionNetwork, dataset: Dataset, modalities: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Return the (N,) bona fide scores of a data set seen with some modalities only."""
+    """Return the (N,) bona fide scores of a data set seen with some modalities only.
+
+    Raises:
+        model.metrics.MetricError: a score is not a number.
+    """
     network.eval()
     kept = torch.tensor([name in modalities for name in MODALITIES])
     scores = []
@@ -180,17 +185,24 @@ def score(
             stored = stored._replace(present=stored.present & kept)
             output = network(stored.to(network.device))
             scores.append(output.logits.double().softmax(1)[:, BONA_FIDE].cpu().numpy())
-    return np.concatenate(scores)
+    found = np.concatenate(scores)
+    for row in np.flatnonzero(~np.isfinite(found)):
+        name = f"{dataset.where[row]}: {dataset.files[row]}"
+        raise MetricError(f"{name}: the network's score is {found[row]}")
+    return found
 
 
-def _both_classes(path: Path) -> Dataset:
-    dataset = load_dataset(path)
-    count = int(dataset.label.sum())
-    if count in (0, len(dataset)):
-        raise TrainingError(
-            f"{path}: {count} of {len(dataset)} samples are bona fide: a class is empty"
-        )
-    return dataset
+def _disjoint(config: TrainingConfig) -> tuple[Dataset, Dataset]:
+    train_set, val_set = load_dataset(config.train), load_dataset(config.val)
+    if config.train.parent.resolve() == config.val.parent.resolve():
+        trained_on = set(train_set.files)
+        for where, name in zip(val_set.where, val_set.files, strict=True):
+            if name in trained_on:
+                raise TrainingError(
+                    f"{where}: {name} is trained on too: stopping and thresholds need other "
+                    "subjects"
+                )
+    return train_set, val_set
 
 
 def _train_epoch(
@@ -238,7 +250,13 @@ def _bundle(network: FusionNetwork, val_set: Dataset, config: TrainingConfig) ->
     thresholds, metrics = {}, {}
     for modalities in subsets():
         scores = score(network, val_set, modalities)
-        value = float(np.clip(equal_error(scores, val_set.label)[1], 0, 1))
+        rate, value = equal_error(scores, val_set.label)
+        value = float(np.clip(value, 0, 1))
+        if modalities == MODALITIES and rate > _COIN:
+            raise TrainingError(
+                f"{config.val}: the network errs more often than a coin (EER {rate:.1%}): do both "
+                "lists say 1 for bona fide? If they do, train longer or with a lower learning rate"
+            )
         report = judge(scores, val_set.species, value)
         key = "+".join(modalities)
         metrics[key] = _figures(report)

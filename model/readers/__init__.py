@@ -29,7 +29,7 @@ def read_samples(path: Path) -> list[Sample]:
 
     Raises:
         model.lists.ListError: the list is none of the known ones, breaks a rule of its family,
-            contradicts its own paths, or is empty.
+            contradicts its own paths, names a sample twice, or is empty.
         DatasetError: a container that holds several samples can't be read.
     """
     if padisi.is_partition(path):
@@ -45,4 +45,11 @@ def read_samples(path: Path) -> list[Sample]:
             samples = list(casia.read_four_columns(path, lines))
     if not samples:
         raise ListError(f"{path}: has no samples")
+    first_at: dict[str, str] = {}
+    for sample in samples:
+        if first_at.setdefault(sample.name, sample.where) != sample.where:
+            raise ListError(
+                f"{sample.where}: {sample.name} is in {first_at[sample.name]} already: rates and "
+                "intervals count each sample once; take one of the lines out"
+            )
     return samples

@@ -44,6 +44,7 @@ def read_four_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[
         species = known.get(name) or _casia_species(name) or ""
         check_polarity(where, name, entry.label, species, bona_fide_is=1)
         yield Sample(
+            where,
             name,
             entry.label,
             species or (BONA_FIDE if entry.label else "attack"),
@@ -67,7 +68,7 @@ def read_two_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[S
         check_polarity(where, name, label, species, bona_fide_is=0)
         for file in _colour_files(where, path.parent / name):
             entry = _beside(where, file, label)
-            yield Sample(name_of(file, path), label, species, partial(_load, entry))
+            yield Sample(where, name_of(file, path), label, species, partial(_load, entry))
 
 
 def _colour_files(where: str, path: Path) -> list[Path]:

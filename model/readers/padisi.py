@@ -39,17 +39,17 @@ def read(path: Path) -> Iterator[Sample]:
     for number, row in enumerate(rows, start=2):
         if row["partition_name"] != part:
             continue
-        sample = _name(row)
+        where, sample = f"{table}:{number}", _name(row)
         code = codes.get(sample, "")
         attack = _ATTACK_CODE.fullmatch(code)
         if code != _BONA_FIDE_CODE and attack is None:
-            raise ListError(f"{table}:{number}: {sample} has no ground truth code, is {code!r}")
-        file = _file(table, number, f"{sample}.npz")
+            raise ListError(f"{where}: {sample} has no ground truth code, is {code!r}")
+        file = _file(table, where, f"{sample}.npz")
         species = BONA_FIDE if attack is None else f"code_{attack[1]}{attack[2]}"
-        yield Sample(file.name, int(attack is None), species, partial(_load, file))
+        yield Sample(where, file.name, int(attack is None), species, partial(_load, file))
 
 
-def _file(table: Path, number: int, name: str) -> Path:
+def _file(table: Path, where: str, name: str) -> Path:
     folders = (
         table.parent / "multi_channel",
         table.parent.parent / "face_data" / "preprocessed" / "multi_channel",
@@ -57,7 +57,7 @@ def _file(table: Path, number: int, name: str) -> Path:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    raise ListError(f"{table}:{number}: {name} is in none of {', '.join(map(str, folders))}")
+    raise ListError(f"{where}: {name} is in none of {', '.join(map(str, folders))}")
 
 
 def _name(row: dict[str, str]) -> str:

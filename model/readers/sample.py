@@ -23,12 +23,14 @@ class Sample:
     """One sample of a data set.
 
     Attributes:
+        where: `file:line` of the list that names it.
         name: of its file, relative to the list.
         label: 1 = bona fide, 0 = attack, whatever the list's own polarity.
         species: PAI species, `bona_fide`, or `attack` where the data set does not tell.
         load: reads its RGB (H, W, 3) uint8, depth (H, W) uint8 or uint16 mm, IR (H, W) uint8.
     """
 
+    where: str
     name: str
     label: int
     species: str

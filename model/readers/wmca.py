@@ -22,17 +22,18 @@ def is_file_name(columns: Sequence[str]) -> bool:
 def read(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]:
     """Yield the frames of the files that a list names, a file a line."""
     for number, line in lines:
-        file = path.parent / line.strip()
+        where, file = f"{path}:{number}", path.parent / line.strip()
         match = _FILE.match(file.stem)
         if match is None:
             raise ListError(
-                f"{path}:{number}: {file.name} is not named client_session_presenter_type_pai.hdf5"
+                f"{where}: {file.name} is not named client_session_presenter_type_pai.hdf5"
             )
         if not file.is_file():
-            raise ListError(f"{path}:{number}: {file} is not there")
+            raise ListError(f"{where}: {file} is not there")
         species = _TYPES.get(match[4], f"type_{match[4]}")
-        for frame in _frames(file):
+        for frame in _frames(where, file):
             yield Sample(
+                where,
                 f"{name_of(file, path)}/{frame}",
                 int(species == BONA_FIDE),
                 species,
@@ -40,16 +41,18 @@ def read(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]:
             )
 
 
-def _frames(file: Path) -> list[str]:
+def _frames(where: str, file: Path) -> list[str]:
     import h5py  # noqa: PLC0415 - of the extra `readers`, for this data set alone
 
     try:
         with h5py.File(file, "r") as container:
             frames = [name for name in container if re.fullmatch(r"Frame_\d+", name)]
     except OSError as error:
-        raise DatasetError(f"{file}: can't be read as HDF5: {error}") from error
+        raise DatasetError(f"{where}: {file}: can't be read as HDF5: {error}") from error
     if not frames:
-        raise DatasetError(f"{file}: has no Frame_0, Frame_1, ...: wanted a preprocessed file")
+        raise DatasetError(
+            f"{where}: {file}: has no Frame_0, Frame_1, ...: wanted a preprocessed file"
+        )
     return sorted(frames, key=lambda name: int(name.removeprefix("Frame_")))
 
 

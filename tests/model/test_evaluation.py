@@ -51,7 +51,7 @@ def sample_faces() -> Dataset:
     ]
     count = len(faces)
     names = tuple(map(str, range(count)))
-    return Dataset(names, collate(faces), np.ones(count, np.int64), ("bona_fide",) * count)
+    return Dataset(names, names, collate(faces), np.ones(count, np.int64), ("bona_fide",) * count)
 
 
 class TestEvaluation:
@@ -93,6 +93,26 @@ class TestEvaluation:
         attacks = replace(dataset, label=np.zeros_like(dataset.label), species=("attack",) * 80)
         with pytest.raises(MetricError, match="a class is empty"):
             evaluate(bundle, attacks)
+
+    def test_labels_of_the_wrong_polarity_are_refused(
+        self, bundle: Bundle, dataset: Dataset
+    ) -> None:
+        swapped = replace(
+            dataset,
+            label=1 - dataset.label,
+            species=tuple("attack" if each else "bona_fide" for each in dataset.label),
+        )
+        with pytest.raises(MetricError, match="the labels are swapped; 1 must be bona fide"):
+            evaluate(bundle, swapped)
+        with pytest.raises(MetricError, match="the labels are swapped"):
+            calibrate(bundle, swapped, "apcer", 0.15)
+
+    def test_a_score_that_is_no_number_is_named(self, bundle: Bundle, dataset: Dataset) -> None:
+        network = copy.deepcopy(bundle.network)
+        with torch.no_grad():
+            next(network.parameters()).fill_(float("nan"))
+        with pytest.raises(MetricError, match=r"test_list.txt:1: test-0_rgb.jpg: .* score is nan"):
+            evaluate(replace(bundle, network=network), dataset)
 
     def test_a_report_is_whole(self, bundle: Bundle, dataset: Dataset, tmp_path: Path) -> None:
         folder = write_report(evaluate(bundle, dataset), tmp_path / "report", "test <list>")

@@ -43,6 +43,13 @@ def test_a_bad_line_is_named(tmp_path: Path, entry: ListEntry, line: str, says: 
         read_list(bad)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_path(tmp_path: Path, entry: ListEntry) -> None:
+    path = tmp_path / "train_list.txt"
+    write_list(path, [entry])
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_list(path) == [entry]
+
+
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_an_empty_list_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "val_list.txt").write_text(text)

@@ -98,6 +98,11 @@ class TestCasiaSurf:
         with pytest.raises(ListError, match=r"train_list.txt:4: .* swap the labels"):
             read_samples(write(root / "train_list.txt", good, "", "", bad))
 
+    def test_a_sample_counts_once(self, root: Path) -> None:
+        line = casia_line("real_part", "real", 1)
+        with pytest.raises(ListError, match=r"list.txt:3: .* is in .*list.txt:1 already"):
+            read_samples(write(root / "train_list.txt", line, "", line))
+
     def test_lists_may_lie_elsewhere(self, root: Path) -> None:
         (root / "lists").mkdir()
         names = casia_line("fake_part", "06_enm_b", 0).split()
@@ -115,8 +120,9 @@ class TestCasiaSurf:
         path = write(root / "train_list.txt", casia_line("real_part", "real", 1))
         broken = root / CASIA.format(part="real_part", kind="real", modality="ir")
         broken.write_bytes(b"no picture")
+        (sample,) = read_samples(path)
         with pytest.raises(DatasetError, match=r"ir/31.jpg"):
-            load_dataset(path)
+            sample.load()
 
 
 class TestCefa:
@@ -180,8 +186,9 @@ class TestWmca:
 
     def test_other_channels_are_refused(self, tmp_path: Path) -> None:
         self.write(tmp_path / "035_01_000_0_00.hdf5", 5)
+        sample, *_ = read_samples(write(tmp_path / "train.txt", "035_01_000_0_00.hdf5"))
         with pytest.raises(DatasetError, match="4 or 6"):
-            load_dataset(write(tmp_path / "train.txt", "035_01_000_0_00.hdf5"))
+            sample.load()
 
     def test_files_that_are_none(self, tmp_path: Path) -> None:
         name = "035_01_000_0_00.hdf5"
@@ -190,8 +197,9 @@ class TestWmca:
             read_samples(write(tmp_path / "train.txt", name))
         with h5py.File(tmp_path / name, "w") as file:
             file.create_group("Frame_0")
+        (sample,) = read_samples(tmp_path / "train.txt")
         with pytest.raises(DatasetError, match="Frame_0 has no readable `array`"):
-            load_dataset(tmp_path / "train.txt")
+            sample.load()
 
     def test_other_names_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ListError, match="client_session_presenter_type_pai"):
@@ -241,8 +249,9 @@ class TestPadisi:
 
     def test_a_file_that_is_none(self, table: Path) -> None:
         (table.parent / "multi_channel" / "ID_t1_r1_neutral.npz").write_bytes(b"PK no zip")
+        (sample,) = read_samples(table.with_name("part0.csv#train"))
         with pytest.raises(DatasetError, match=r"ID_t1_r1_neutral.npz: can't be read"):
-            load_dataset(table.with_name("part0.csv#train"))
+            sample.load()
 
     def test_a_file_that_is_not_there(self, table: Path) -> None:
         (table.parent / "multi_channel" / "ID_t1_r1_neutral.npz").unlink()

@@ -10,11 +10,12 @@ from model.bundle import load_bundle
 from model.checkpoint import CheckpointError
 from model.dataset import STORED_PX, Chances, load_dataset, subsets
 from model.engine import Engine
+from model.lists import ListError
 from model.network import FUSIONS, Fusion, NetworkConfig
 from model.planes import Planes, crop_planes
 from model.readers import DatasetError
 from model.training import TrainingConfig, TrainingError, train
-from tests.model.pictures import training_config
+from tests.model.pictures import swap_labels, training_config
 
 
 @pytest.fixture
@@ -78,8 +79,22 @@ def test_a_run_that_comes_to_nothing_writes_nothing(config: TrainingConfig) -> N
 def test_a_list_of_one_class_is_refused(config: TrainingConfig) -> None:
     lines = config.val.read_text().splitlines()
     config.val.write_text("".join(f"{line}\n" for line in lines if line.endswith(" 1")))
-    with pytest.raises(TrainingError, match=r"val_list.txt: 8 of 8 samples are bona fide"):
+    with pytest.raises(ListError, match=r"val_list.txt: 8 of 8 samples are bona fide"):
         next(train(config))
+
+
+def test_lists_that_share_a_sample_are_refused(config: TrainingConfig) -> None:
+    line = config.train.read_text().splitlines()[5]
+    config.val.write_text(f"{config.val.read_text()}{line}\n")
+    with pytest.raises(TrainingError, match=r"val_list.txt:17: train-5_rgb.jpg is trained on too"):
+        next(train(config))
+
+
+def test_lists_of_opposite_polarity_are_refused(config: TrainingConfig) -> None:
+    swap_labels(config.val)
+    with pytest.raises(TrainingError, match=r"val_list.txt: .* do both lists say 1 for bona fide"):
+        list(train(config))
+    assert not config.bundle.exists()
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -158,5 +173,5 @@ def test_serving_shows_the_face_as_training_did() -> None:
 def test_a_picture_that_can_not_be_read_is_named(config: TrainingConfig) -> None:
     bad = config.train.parent / "train-3_depth.png"
     bad.write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match="train-3_depth"):
+    with pytest.raises(DatasetError, match=r"train_list.txt:4: .*train-3_depth.png: can't be read"):
         load_dataset(config.train)
