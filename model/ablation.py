@@ -119,6 +119,7 @@ def ablate(config: AblationConfig) -> Iterator[str]:
 
 def run_variant(config: AblationConfig, name: str, seed: int) -> None:
     """Train one variant with one seed, and write its scores on the test list."""
+    test = _test_set(config.test)  # before hours of training: what is wrong with it shows now
     variant, bundle = VARIANTS[name], config.folder / f"{name}-{seed}"
     shape = replace(
         config.recipe.network, views=variant.views, fusion=variant.fusion, gate=variant.gate
@@ -135,7 +136,7 @@ def run_variant(config: AblationConfig, name: str, seed: int) -> None:
     if not bundle.exists():
         for _ in train(recipe):
             pass
-    network, test = load_bundle(bundle).network.to(default_device()), _test_set(config.test)
+    network = load_bundle(bundle).network.to(default_device())
     scores = {"all": score(network, test, MODALITIES)}
     if len(variant.views) > 1:
         few = test.thinned(max(1, len(test) // _LOST_SAMPLES))

@@ -67,6 +67,11 @@ class RenderConfig:
     seed: int = 1
     processes: int = 2
 
+    def __post_init__(self) -> None:
+        """Refuse a split that nobody is in."""
+        if min(self.subjects) < 1:
+            raise ValueError(f"train, val and test need a subject each, are {self.subjects}")
+
 
 def render_dataset(config: RenderConfig) -> Path:
     """Render what is missing, then write the lists; return the folder.

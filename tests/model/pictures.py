@@ -35,12 +35,6 @@ def write_set(folder: Path, name: str, count: int, seed: int) -> Path:
     return path
 
 
-def swap_labels(path: Path) -> None:
-    """Rewrite a list with the opposite polarity."""
-    lines = (line.rsplit(" ", 1) for line in path.read_text().splitlines())
-    path.write_text("".join(f"{files} {1 - int(label)}\n" for files, label in lines))
-
-
 def training_config(folder: Path) -> TrainingConfig:
     return TrainingConfig(
         train=write_set(folder, "train", 48, 1),

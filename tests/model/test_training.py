@@ -15,7 +15,7 @@ from model.network import FUSIONS, Fusion, NetworkConfig
 from model.planes import Planes, crop_planes
 from model.readers import DatasetError
 from model.training import TrainingConfig, TrainingError, train
-from tests.model.pictures import swap_labels, training_config
+from tests.model.pictures import training_config
 
 
 @pytest.fixture
@@ -88,13 +88,6 @@ def test_lists_that_share_a_sample_are_refused(config: TrainingConfig) -> None:
     config.val.write_text(f"{config.val.read_text()}{line}\n")
     with pytest.raises(TrainingError, match=r"val_list.txt:17: train-5_rgb.jpg is trained on too"):
         next(train(config))
-
-
-def test_lists_of_opposite_polarity_are_refused(config: TrainingConfig) -> None:
-    swap_labels(config.val)
-    with pytest.raises(TrainingError, match=r"val_list.txt: .* do both lists say 1 for bona fide"):
-        list(train(config))
-    assert not config.bundle.exists()
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
