@@ -54,6 +54,7 @@ def train(
     ] = "rgb,depth,ir",
     depth: Annotated[int, typer.Option(help="Of the ResNet branches: 18 or 34.")] = 34,
     width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 1.0,
+    size: Annotated[int, typer.Option(help="Side of the network's input, px.")] = 112,
     gate: Annotated[str, typer.Option(help="`paper` or `released`.")] = "paper",
     depth_mode: Annotated[
         str, typer.Option(help="`face_relative` for depth in mm, `casia8` for CASIA-SURF's 8 bits.")
@@ -98,6 +99,7 @@ def train(
             views=tuple(views.split(",")),
             depth=depth,
             width=width,
+            size=size,
             fusion=fusion,  # type: ignore[arg-type] # checked by NetworkConfig
             gate=gate,  # type: ignore[arg-type]
             depth_mode=depth_mode,  # type: ignore[arg-type]
@@ -145,7 +147,8 @@ def evaluate(
             raise FileExistsError(f"{report} exists: choose another name for the report")
         with _extra("report"):
             from model.report import write_report
-    evaluation = run(load_bundle(find_bundle(bundle)), load_dataset(list_file))
+    judged = load_bundle(find_bundle(bundle))
+    evaluation = run(judged, load_dataset(list_file, judged.config.size))
     if report is not None:
         write_report(evaluation, report, title=list_file.name)
     typer.echo(json.dumps(evaluation.figures, indent=1))
@@ -175,7 +178,8 @@ def calibrate(
         raise FileExistsError(f"{new_bundle} exists: choose another name for the new version")
     old = load_bundle(find_bundle(bundle))
     target, rate = ("apcer", apcer) if apcer is not None else ("bpcer", bpcer)
-    made = run(old, load_dataset(list_file), target, rate or 0.0, confidence)  # type: ignore[arg-type]
+    dataset = load_dataset(list_file, old.config.size)
+    made = run(old, dataset, target, rate or 0.0, confidence)  # type: ignore[arg-type]
     save_bundle(replace(made, name=new_bundle.name), new_bundle)
     for modalities, threshold in made.thresholds.items():
         found = threshold.calibration
@@ -200,6 +204,7 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=1, help="Each variant is trained so often.")] = 3,
     depth: Annotated[int, typer.Option(help="Of the ResNet branches: 18 or 34.")] = 18,
     width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 0.25,
+    size: Annotated[int, typer.Option(help="Side of the networks' input, px.")] = 64,
     epochs: Annotated[int, typer.Option(min=1)] = 8,
     batch: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option(min=1e-6)] = 0.05,
@@ -216,7 +221,7 @@ def ablate(
         train=train_list,
         val=val_list,
         bundle=folder,
-        network=NetworkConfig(depth=depth, width=width),
+        network=NetworkConfig(depth=depth, width=width, size=size),
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,

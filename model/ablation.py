@@ -60,11 +60,10 @@ VARIANTS: Mapping[str, Variant] = {
     "mmfcnn-abc-centre": Variant(abc="centre"),
     "mmfcnn-released-gate": Variant(abc="batch", gate="released"),
 }
-# Not trained: the mean of the scores of the networks of one modality each.
+# Not trained: the mean of the scores of the three variants that are named like their one modality.
 LATE = "late-average"
 # An error rate of some per cent needs no more samples than this; a TPR@FPR=1e-4 needs them all.
 _LOST_SAMPLES = 6000
-_SINGLE = ("rgb", "depth", "ir")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,8 @@ def ablate(config: AblationConfig) -> Iterator[str]:
 
 def run_variant(config: AblationConfig, name: str, seed: int) -> None:
     """Train one variant with one seed, and write its scores on the test list."""
-    test = _test_set(config.test)  # before hours of training: what is wrong with it shows now
+    # Before hours of training: what is wrong with it shows now.
+    test = _read_once(config.test, config.recipe.network.size)
     variant, bundle = VARIANTS[name], config.folder / f"{name}-{seed}"
     shape = replace(
         config.recipe.network, views=variant.views, fusion=variant.fusion, gate=variant.gate
@@ -134,7 +134,7 @@ def run_variant(config: AblationConfig, name: str, seed: int) -> None:
         chances=chances,
     )
     if not bundle.exists():
-        for _ in train(recipe):
+        for _ in train(recipe, _read_once):
             pass
     network = load_bundle(bundle).network.to(default_device())
     scores = {"all": score(network, test, MODALITIES)}
@@ -155,9 +155,9 @@ def run_variant(config: AblationConfig, name: str, seed: int) -> None:
 
 
 @cache
-def _test_set(path: Path) -> Dataset:
-    """Return the list that all runs of a process are compared on, read once."""
-    return load_dataset(path)
+def _read_once(path: Path, size: int) -> Dataset:
+    """Return a list's samples: all runs of a process are trained and compared on the same ones."""
+    return load_dataset(path, size)
 
 
 def write_table(config: AblationConfig) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ def write_table(config: AblationConfig) -> list[dict[str, Any]]:
 
 
 def _run(config: AblationConfig, name: str, seed: int) -> dict[str, float] | None:
-    names = _SINGLE if name == LATE else (name,)
+    names = MODALITIES if name == LATE else (name,)
     files = [_scores_file(config, each, seed) for each in names]
     if not all(file.exists() for file in files):
         return None
@@ -181,11 +181,14 @@ def _run(config: AblationConfig, name: str, seed: int) -> dict[str, float] | Non
     for file in files:
         with np.load(file, allow_pickle=False) as archive:
             arrays.append(dict(archive))
-    scores = {
-        key: np.mean([each[key] for each in arrays], axis=0)
-        for key in arrays[0]
-        if key == "all" or key.startswith("without-")
-    }
+    if name == LATE:
+        alone = np.stack([each["all"] for each in arrays])
+        scores = {"all": alone.mean(axis=0)}
+        for index, lost in enumerate(MODALITIES):
+            scores[f"without-{lost}"] = np.delete(alone, index, axis=0).mean(axis=0)
+    else:
+        (run,) = arrays
+        scores = {key: run[key] for key in run if key == "all" or key.startswith("without-")}
     label, species = arrays[0]["label"], tuple(arrays[0]["species"].tolist())
     parameters = float(sum(int(each["parameters"]) for each in arrays))
     return {"parameters": parameters, **_figures(scores, label, species)}

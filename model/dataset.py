@@ -22,8 +22,6 @@ from model.planes import (
 )
 from model.readers import DatasetError, Sample, read_samples
 
-# Side at which crops are kept: training cuts its 112 px out of them. Source: the recipe on record.
-STORED_PX = 124
 # Values of a sensor that sees nothing stay below this.
 _DARK = 24
 
@@ -33,13 +31,15 @@ class Dataset:
     """All samples of a list.
 
     Attributes:
+        size: side of the network's input, px.
         where: `file:line` of the list that names each sample.
         files: name of each sample's colour image, relative to the list.
-        planes: (N, 124, 124) each, uint8 and uint16, with what is present.
+        planes: (N, S, S) each, uint8 and uint16, with what is present; S is `stored_px(size)`.
         label: (N,) int64, 1 = bona fide.
         species: PAI species of each, `bona_fide`, or `attack` where the data set does not tell.
     """
 
+    size: int
     where: tuple[str, ...]
     files: tuple[str, ...]
     planes: PlaneBatch
@@ -54,6 +54,7 @@ class Dataset:
         """Return every so manieth sample, the first one among them."""
         planes = self.planes
         return Dataset(
+            size=self.size,
             where=self.where[::every],
             files=self.files[::every],
             planes=PlaneBatch(
@@ -66,13 +67,13 @@ class Dataset:
             species=self.species[::every],
         )
 
-    def batch(self, rows: NDArray[np.int64], size: int) -> Stored:
+    def batch(self, rows: NDArray[np.int64]) -> Stored:
         """Return rows as evaluation sees them: the middle, as it is."""
-        start = (STORED_PX - size) // 2
-        return _stored(self.planes, rows, np.full((len(rows), 2), start), size)
+        start = (stored_px(self.size) - self.size) // 2
+        return _stored(self.planes, rows, np.full((len(rows), 2), start), self.size)
 
     def augmented(
-        self, rows: NDArray[np.int64], size: int, chances: "Chances", rng: np.random.Generator
+        self, rows: NDArray[np.int64], chances: "Chances", rng: np.random.Generator
     ) -> tuple[Stored, torch.Tensor]:
         """Return rows as training sees them: cropped anywhere, flipped, shaded, planes spoiled.
 
@@ -81,15 +82,14 @@ class Dataset:
 
         Args:
             rows: which samples.
-            size: side of the network's input, px.
             chances: of what is done to planes.
             rng: all chance comes from here.
 
         Returns:
             The samples, and which of their planes are there but blind, (B, 3) bool.
         """
-        starts = rng.integers(0, STORED_PX - size + 1, (len(rows), 2))
-        stored = _stored(self.planes, rows, starts, size, rng.random(len(rows)) < 0.5)
+        starts = rng.integers(0, stored_px(self.size) - self.size + 1, (len(rows), 2))
+        stored = _stored(self.planes, rows, starts, self.size, rng.random(len(rows)) < 0.5)
         gain = torch.from_numpy(rng.uniform(0.75, 1.3, (len(rows), 1, 1, 4)).astype(np.float32))
         shaded = Stored(
             rgb=(stored.rgb * gain[..., :3]).clamp(0, 255).to(torch.uint8),
@@ -135,11 +135,20 @@ def blinded(stored: Stored, is_blind: torch.Tensor, rng: np.random.Generator) ->
     )
 
 
-def load_dataset(path: Path) -> Dataset:
+def stored_px(size: int) -> int:
+    """Return the side at which crops are kept for a network of `size` px, which training cuts out.
+
+    Source: the recipe on record, 112 out of 124.
+    """
+    return round(size * 124 / 112)
+
+
+def load_dataset(path: Path, size: int) -> Dataset:
     """Read a list and all the pictures it names.
 
     Args:
         path: any list that `model.readers` knows.
+        size: side of the network's input, px.
 
     Raises:
         model.lists.ListError: the list breaks a rule, or has samples of one class only.
@@ -151,7 +160,8 @@ def load_dataset(path: Path) -> Dataset:
         raise ListError(
             f"{path}: {count} of {len(samples)} samples are bona fide: a class is empty"
         )
-    shape = (len(samples), STORED_PX, STORED_PX)
+    side = stored_px(size)
+    shape = (len(samples), side, side)
     batch = PlaneBatch(
         rgb=np.empty((*shape, 3), np.uint8),
         depth=np.empty(shape, np.uint16),
@@ -160,13 +170,14 @@ def load_dataset(path: Path) -> Dataset:
     )
 
     def read(row: int) -> None:
-        planes = _read(samples[row])
+        planes = _read(samples[row], side)
         for name in MODALITIES:
             getattr(batch, name)[row] = getattr(planes, name)
 
     with ThreadPoolExecutor(2) as pool:
         deque(pool.map(read, range(len(samples))), maxlen=0)  # raises what a read raised
     return Dataset(
+        size=size,
         where=tuple(sample.where for sample in samples),
         files=tuple(sample.name for sample in samples),
         planes=batch,
@@ -184,9 +195,9 @@ def batches(
         yield order[start : start + size]
 
 
-def _read(sample: Sample) -> Planes:
+def _read(sample: Sample, side: int) -> Planes:
     try:
-        return crop_planes(*sample.load(), None, STORED_PX, 0.0)
+        return crop_planes(*sample.load(), None, side, 0.0)
     except DatasetError as error:
         raise DatasetError(f"{sample.where}: {error}") from error
     except PlaneError as error:

@@ -129,7 +129,7 @@ def shares_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, lis
     weighs its modalities leans less on it.
     """
     rows = np.flatnonzero(dataset.label == 1)[:_BLINDED]
-    stored = dataset.batch(rows, network.config.size)
+    stored = dataset.batch(rows)
     blind = {"as they are": stored}
     for column, name in enumerate(MODALITIES):
         is_blind = torch.zeros((len(rows), len(MODALITIES)), dtype=torch.bool)

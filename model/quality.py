@@ -43,6 +43,14 @@ class QualityLimits:
     max_depth_holes: float = 0.9
 
     @classmethod
+    def for_size(cls, size: int) -> "QualityLimits":
+        """Return the limits for planes of `size` px; the defaults are those for 112 px.
+
+        The blur of `measure` is the same in px, so of a smaller picture it takes more away.
+        """
+        return cls(max_rgb_smoothness=cls().max_rgb_smoothness * size / 112)
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, float]) -> "QualityLimits":
         """Return the limits of a bundle; what it does not say is as above.
 

@@ -1,6 +1,6 @@
 """Training: list files in, a model bundle out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle, Threshold, save_bundle
 from model.checkpoint import Checkpoint
-from model.dataset import STORED_PX, Chances, Dataset, batches, load_dataset, subsets
+from model.dataset import Chances, Dataset, batches, load_dataset, stored_px, subsets
 from model.loss import AbcForm, AverageBinaryCenterLoss
 from model.metrics import MetricError, Report, equal_error, judge
-from model.network import BONA_FIDE, FusionNetwork, MmfCNN, NetworkConfig, default_device
+from model.network import (
+    BONA_FIDE,
+    FusionNetwork,
+    MmfCNN,
+    NetworkConfig,
+    default_device,
+    has_bf16,
+)
 from model.peers import build_network
 from model.planes import MODALITIES, PlaneBatch
+from model.quality import QualityLimits
 
 _SELFTESTS_A_CLASS = 3
 _EVALUATION_BATCH = 64
@@ -50,7 +58,8 @@ class TrainingConfig:
         crop_margin: with which the crops of the lists were cut.
         seed: of all chance.
         threads: CPU threads.
-        bf16: run convolutions in bfloat16.
+        bf16: run convolutions in bfloat16; by default where the machine has it, since elsewhere a
+            step then takes eight times as long.
         about: training data and its licence, for the bundle.
     """
 
@@ -69,7 +78,7 @@ class TrainingConfig:
     crop_margin: float = 0.2
     seed: int = 0
     threads: int = 2
-    bf16: bool = True
+    bf16: bool = field(default_factory=has_bf16)
     about: str = ""
 
 
@@ -99,11 +108,17 @@ class Epoch:
         return (self.apcer + self.bpcer) / 2
 
 
-def train(config: TrainingConfig) -> Iterator[Epoch]:
+def train(
+    config: TrainingConfig, read: Callable[[Path, int], Dataset] = load_dataset
+) -> Iterator[Epoch]:
     """Train, yielding after each epoch; the bundle is there once the iterator is exhausted.
 
     The same config on the same CPU gives the same weights, bit for bit, also if it was interrupted
     and started again: each epoch leaves a checkpoint beside the bundle, in `<bundle>.training`.
+
+    Args:
+        config: how.
+        read: reads a list; who trains several networks on one list need not read it again.
 
     Raises:
         model.lists.ListError: a list file breaks a rule, or lacks a class.
@@ -115,7 +130,7 @@ def train(config: TrainingConfig) -> Iterator[Epoch]:
     if config.bundle.exists():
         raise FileExistsError(f"{config.bundle} exists: choose another name for the bundle")
     torch.set_num_threads(config.threads)
-    train_set, val_set = _disjoint(config)
+    train_set, val_set = _disjoint(config, read)
     device = default_device()
     torch.manual_seed(config.seed)
     network = build_network(config.network).to(device)
@@ -173,14 +188,17 @@ def score(
     """Return the (N,) bona fide scores of a data set seen with some modalities only.
 
     Raises:
+        ValueError: the data set was read for a network of another size.
         model.metrics.MetricError: a score is not a number.
     """
+    if dataset.size != network.config.size:
+        raise ValueError(f"the network takes {network.config.size} px, not {dataset.size} px")
     network.eval()
     kept = torch.tensor([name in modalities for name in MODALITIES])
     scores = []
     with torch.inference_mode():
         for rows in batches(len(dataset), _EVALUATION_BATCH):
-            stored = dataset.batch(rows, network.config.size)
+            stored = dataset.batch(rows)
             stored = stored._replace(present=stored.present & kept)
             output = network(stored.to(network.device))
             scores.append(output.logits.double().softmax(1)[:, BONA_FIDE].cpu().numpy())
@@ -191,8 +209,10 @@ def score(
     return found
 
 
-def _disjoint(config: TrainingConfig) -> tuple[Dataset, Dataset]:
-    train_set, val_set = load_dataset(config.train), load_dataset(config.val)
+def _disjoint(
+    config: TrainingConfig, read: Callable[[Path, int], Dataset]
+) -> tuple[Dataset, Dataset]:
+    train_set, val_set = (read(each, config.network.size) for each in (config.train, config.val))
     if config.train.parent.resolve() == config.val.parent.resolve():
         trained_on = set(train_set.files)
         for where, name in zip(val_set.where, val_set.files, strict=True):
@@ -218,8 +238,8 @@ def _train_epoch(
     for rows in batches(len(dataset), config.batch, rng):
         if len(rows) < 2:
             continue  # batch normalisation has no variance of one sample
-        stored, is_blind = dataset.augmented(rows, config.network.size, config.chances, rng)
-        # bf16 halves a step on CPUs that have it, and needs no loss scaling.
+        stored, is_blind = dataset.augmented(rows, config.chances, rng)
+        # bf16 needs no loss scaling.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             output = network(stored.to(device))
         label = torch.from_numpy(dataset.label[rows]).to(device)
@@ -237,7 +257,7 @@ def _dead_gates(network: FusionNetwork, dataset: Dataset) -> list[float]:
     if not isinstance(network, MmfCNN):
         return []
     rows = np.linspace(0, len(dataset) - 1, min(len(dataset), _EVALUATION_BATCH)).astype(np.int64)
-    return network.eval().dead_gates(dataset.batch(rows, network.config.size))
+    return network.eval().dead_gates(dataset.batch(rows))
 
 
 def _log_loss(scores: NDArray[np.float64], label: NDArray[np.int64]) -> float:
@@ -257,7 +277,7 @@ def _bundle(network: FusionNetwork, val_set: Dataset, config: TrainingConfig) ->
             thresholds[key] = Threshold(value, {"rule": "equal error on val", **metrics[key]})
     scores = score(network, val_set, MODALITIES)
     rows = _selftests(scores, val_set.label, thresholds["+".join(MODALITIES)].value)
-    stored = val_set.batch(rows, config.network.size)
+    stored = val_set.batch(rows)
     about: dict[str, Any] = {
         "training_data": config.about,
         "training": _described(config),
@@ -266,13 +286,19 @@ def _bundle(network: FusionNetwork, val_set: Dataset, config: TrainingConfig) ->
     return Bundle(
         name=config.bundle.name,
         network=network.eval(),
-        # Training cuts its input out of a larger crop, so faces fill more of it: serve them so.
-        crop_margin=((1 + 2 * config.crop_margin) * config.network.size / STORED_PX - 1) / 2,
+        crop_margin=_served_margin(config),
+        quality=QualityLimits.for_size(config.network.size),
         thresholds=thresholds,
         selftest=PlaneBatch(*(plane.numpy() for plane in stored)),
         selftest_scores=scores[rows].astype(np.float32),
         about=about,
     )
+
+
+def _served_margin(config: TrainingConfig) -> float:
+    """Return the margin to serve with: training's input is cut out of a larger crop of the face."""
+    shown = config.network.size / stored_px(config.network.size)
+    return ((1 + 2 * config.crop_margin) * shown - 1) / 2
 
 
 def _described(config: TrainingConfig) -> dict[str, Any]:

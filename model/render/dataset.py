@@ -22,13 +22,13 @@ from typing import Any
 import cv2
 from rich.progress import Progress
 
-from model.dataset import STORED_PX
 from model.lists import ListEntry, write_list
 from model.processes import processes
 from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
+from model.render.heads import template
 from model.render.presentation import Crop, RenderedFrame, present
 
-CROP_MARGIN = 0.2
+CROP_PX, CROP_MARGIN = 124, 0.2
 SPLITS = ("train", "val", "test")
 _TRAIN_PRINTS, _TEST_PRINTS = PRINTS[3:], PRINTS[:3]
 # A seed's last digits number the samples of a subject.
@@ -87,7 +87,11 @@ def render_dataset(config: RenderConfig) -> Path:
         if not _folder(config, subject).is_dir()
     ]
     with processes(config.processes) as pool, Progress() as progress:
-        bar = progress.add_task("rendering subjects", total=len(todo))
+        bar = progress.add_task("preparing the head, once", total=len(todo))
+        # On a new machine this takes minutes, and leaves a file that two must not write at once.
+        if todo:
+            pool.submit(template).result()
+        progress.update(bar, description="rendering subjects")
         for done in as_completed([pool.submit(render_subject, config, *each) for each in todo]):
             done.result()
             progress.advance(bar)
@@ -102,7 +106,7 @@ def render_subject(config: RenderConfig, subject: int, split: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     rows = []
-    crop = Crop(STORED_PX, CROP_MARGIN)
+    crop = Crop(CROP_PX, CROP_MARGIN)
     for index, species in enumerate(_species(config, split)):
         seed = (config.seed * 10**6 + subject) * _MAX_SAMPLES + index
         holder = _neighbour(config, subject, split, index)

@@ -46,12 +46,12 @@ class View:
     def rays(self) -> Array:
         """A unit direction for each pixel, (size * size, 3), row by row."""
         at = np.arange(self.size, dtype=np.float32) + 0.5
-        x, y = np.meshgrid(
-            (at - self.centre_px[0]) / self.focal_px, (at - self.centre_px[1]) / self.focal_px
-        )
-        rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
-        unit: Array = (rays / np.sqrt(_dot(rays, rays))[:, None]).astype(np.float32)
-        return unit
+        grid = np.ones((self.size, self.size, 3), np.float32)
+        grid[..., 0] = (at - self.centre_px[0]) / self.focal_px
+        grid[..., 1] = ((at - self.centre_px[1]) / self.focal_px)[:, None]
+        rays: Array = grid.reshape(-1, 3)
+        rays /= np.sqrt(_dot(rays, rays))[:, None]
+        return rays
 
     def project(self, points: Array) -> Array:
         """Return px positions (N, 2) of points (N, 3) in the camera's frame."""

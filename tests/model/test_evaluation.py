@@ -15,9 +15,9 @@ from loadtest.samples import load_samples
 from model.ablation import LATE, AblationConfig, ablate, write_table
 from model.bundle import Bundle, find_bundle, load_bundle, save_bundle
 from model.calibration import CalibrationError, allowed_errors, calibrate
-from model.dataset import STORED_PX, Dataset, load_dataset
+from model.dataset import Dataset, load_dataset, stored_px
 from model.evaluation import as_served, evaluate, shares_when_blind
-from model.metrics import MetricError
+from model.metrics import MetricError, equal_error
 from model.planes import MODALITIES, collate
 from model.report import write_curves, write_report
 from model.training import Epoch, TrainingConfig, train
@@ -39,19 +39,19 @@ def bundle(config: TrainingConfig) -> Bundle:
 
 @pytest.fixture(scope="module")
 def dataset(config: TrainingConfig) -> Dataset:
-    return load_dataset(write_set(config.train.parent, "test", 80, 5))
+    return load_dataset(write_set(config.train.parent, "test", 80, 5), 112)
 
 
 def sample_faces() -> Dataset:
     """Return bona fide faces of the sample set, as a data set stores them."""
     frames = [frame for each in load_samples() if each.is_bona_fide for frame in each.frames]
     faces = [
-        decode(Frame("-", 0, 0, frame.planes, face_box=frame.face_box), STORED_PX, 0.2)
+        decode(Frame("-", 0, 0, frame.planes, face_box=frame.face_box), stored_px(112), 0.2)
         for frame in frames
     ]
     count = len(faces)
-    names = tuple(map(str, range(count)))
-    return Dataset(names, names, collate(faces), np.ones(count, np.int64), ("bona_fide",) * count)
+    names, label = tuple(map(str, range(count))), np.ones(count, np.int64)
+    return Dataset(112, names, names, collate(faces), label, ("bona_fide",) * count)
 
 
 class TestEvaluation:
@@ -198,6 +198,9 @@ def test_an_ablation_goes_on_where_it_stood(config: TrainingConfig, tmp_path: Pa
     each = [rows[name]["parameters"]["mean"] for name in ("rgb", "depth", "ir")]
     assert rows[LATE]["parameters"]["mean"] == sum(each)
     assert "ACER without-ir" in rows["mmfcnn-abc-batch"]
+    rest = [np.load(plan.folder / f"{name}-0.npz") for name in ("rgb", "depth")]
+    rate, _ = equal_error((rest[0]["all"] + rest[1]["all"]) / 2, rest[0]["label"])
+    assert rows[LATE]["EER without-ir"]["mean"] == pytest.approx(rate, abs=1e-6)
     table = (plan.folder / "table.md").read_text()
     assert table.count("\n") == 2 + 5
     with pytest.raises(ValueError, match="no variant vit"):

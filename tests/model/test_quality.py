@@ -13,16 +13,16 @@ from model.quality import QualityLimits, faults, measure
 from workers.decode import decode
 from workers.wire import Frame
 
-LIMITS = QualityLimits()
+BUNDLE = load_bundle(find_bundle("rendered-small"))
+LIMITS, SIZE = BUNDLE.quality, BUNDLE.config.size
 
 
 @pytest.fixture(scope="module")
 def faces() -> list[Planes]:
     """Frames of the sample set as the network sees them."""
-    margin = load_bundle(find_bundle("rendered-small")).crop_margin
     chosen = [each.frames[0] for each in load_samples() if each.is_bona_fide][:10]
     return [
-        decode(Frame("-", 0, 0, frame.planes, face_box=frame.face_box), 112, margin)
+        decode(Frame("-", 0, 0, frame.planes, face_box=frame.face_box), SIZE, BUNDLE.crop_margin)
         for frame in chosen
     ]
 
@@ -38,20 +38,20 @@ def test_good_frames_pass(faces: list[Planes]) -> None:
 def test_a_blurred_face(faces: list[Planes]) -> None:
     for planes in faces:
         assert planes.rgb is not None
-        blurred = cv2.GaussianBlur(planes.rgb, (0, 0), 6)
+        blurred = cv2.GaussianBlur(planes.rgb, (0, 0), 6 * SIZE / 112)
         assert found(replace(planes, rgb=blurred)) == ["rgb_smoothness"]
 
 
 def test_exposure(faces: list[Planes]) -> None:
     planes = faces[0]
     for level in (0, 255):
-        flat = np.full((112, 112, 3), level, np.uint8)
+        flat = np.full((SIZE, SIZE, 3), level, np.uint8)
         assert "rgb_brightness" in found(replace(planes, rgb=flat))
         assert "ir_brightness" in found(replace(planes, ir=flat[..., 0]))
 
 
 def test_an_emitter_that_did_not_light_up(faces: list[Planes]) -> None:
-    noise = np.random.default_rng(0).normal(18, 9, (112, 112)).clip(0, 255).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(18, 9, (SIZE, SIZE)).clip(0, 255).astype(np.uint8)
     assert found(replace(faces[0], ir=noise)) == ["ir_smoothness"]
 
 

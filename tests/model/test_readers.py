@@ -57,7 +57,7 @@ class TestCasiaSurf:
             casia_line("real_part", "real", 1),
             casia_line("fake_part", "06_enm_b", 0),
         )
-        dataset = load_dataset(path)
+        dataset = load_dataset(path, 112)
         assert dataset.species == ("bona_fide", "06_enm_b")
         assert dataset.label.tolist() == [1, 0]
         assert abs(int(dataset.planes.depth[0].mean()) - 60) < 3
@@ -85,7 +85,7 @@ class TestCasiaSurf:
             for part, kind in (("real_part", "real"), ("fake_part", "06_enm_b"))
         ]
         path = write(root / "CASIA_SURF@p1_image_train.txt", f"{names[0]} 0", f"{names[1]} 1")
-        dataset = load_dataset(path)
+        dataset = load_dataset(path, 112)
         assert dataset.label.tolist() == [1, 0]
         assert dataset.species == ("bona_fide", "06_enm_b")
         assert abs(int(dataset.planes.depth[1].mean()) - 60) < 3
@@ -182,7 +182,7 @@ class TestWmca:
         rgb, depth, ir = samples[0].load()
         assert (depth[0, 0], ir[0, 0]) == (10 * (channels - 3), 10 * (channels - 2))
         assert rgb[0, 0].tolist() == ([0, 0, 0] if channels == 4 else [0, 10, 20])
-        assert len(load_dataset(tmp_path / "train.txt")) == 9
+        assert len(load_dataset(tmp_path / "train.txt", 112)) == 9
 
     def test_other_channels_are_refused(self, tmp_path: Path) -> None:
         self.write(tmp_path / "035_01_000_0_00.hdf5", 5)

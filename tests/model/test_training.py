@@ -8,7 +8,7 @@ import pytest
 
 from model.bundle import load_bundle
 from model.checkpoint import CheckpointError
-from model.dataset import STORED_PX, Chances, load_dataset, subsets
+from model.dataset import Chances, load_dataset, stored_px, subsets
 from model.engine import Engine
 from model.lists import ListError
 from model.network import FUSIONS, Fusion, NetworkConfig
@@ -113,11 +113,11 @@ def _faces(count: int) -> list[Planes]:
 
 
 def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) -> None:
-    dataset = load_dataset(config.train)
+    dataset = load_dataset(config.train, 112)
     dataset.planes.ir[:] = np.arange(124, dtype=np.uint8)[None, None]
     dataset.planes.depth[:] = np.arange(124, dtype=np.uint16)[None, None]
     rows = np.arange(20)
-    stored, _ = dataset.augmented(rows, 112, Chances(), np.random.default_rng(0))
+    stored, _ = dataset.augmented(rows, Chances(), np.random.default_rng(0))
     steps = (stored.depth[:, 0, 1].int() - stored.depth[:, 0, 0].int()).tolist()
     assert set(steps) == {-1, 1}
     flips = [step < 0 for step in steps]
@@ -126,17 +126,17 @@ def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) ->
 
 
 def test_dropout_leaves_each_sample_something(config: TrainingConfig) -> None:
-    dataset = load_dataset(config.train)
+    dataset = load_dataset(config.train, 112)
     rng = np.random.default_rng(0)
-    stored, is_blind = dataset.augmented(np.arange(48), 112, Chances(dropout=1.0), rng)
+    stored, is_blind = dataset.augmented(np.arange(48), Chances(dropout=1.0), rng)
     assert set(stored.present.sum(1).tolist()) == {1, 2}
     assert not is_blind.any()
 
 
 def test_blinding_leaves_a_plane_that_shows_nothing(config: TrainingConfig) -> None:
-    dataset = load_dataset(config.train)
+    dataset = load_dataset(config.train, 112)
     rng = np.random.default_rng(0)
-    stored, is_blind = dataset.augmented(np.arange(48), 112, Chances(blinding=1.0), rng)
+    stored, is_blind = dataset.augmented(np.arange(48), Chances(blinding=1.0), rng)
     assert (is_blind.sum(1) == 1).all()
     assert stored.present.all()
     assert (stored.depth[is_blind[:, 1]].int() == 0).all()
@@ -150,10 +150,10 @@ def test_serving_shows_the_face_as_training_did() -> None:
     x, y = np.meshgrid(np.arange(200), np.arange(200))
     picture = ((np.sin(x / 9) + np.cos(y / 7)) * 60 + 128).astype(np.uint8)
     box = (60.0, 50.0, 70.0, 80.0)
-    stored = crop_planes(None, None, picture, box, STORED_PX, 0.2).ir
+    stored = crop_planes(None, None, picture, box, stored_px(112), 0.2).ir
     assert stored is not None
     trained = stored[6:-6, 6:-6]
-    margin = ((1 + 2 * 0.2) * 112 / STORED_PX - 1) / 2
+    margin = ((1 + 2 * 0.2) * 112 / stored_px(112) - 1) / 2
     served = crop_planes(None, None, picture, box, 112, margin).ir
     wrong = crop_planes(None, None, picture, box, 112, 0.2).ir
     assert served is not None
@@ -167,4 +167,4 @@ def test_a_picture_that_can_not_be_read_is_named(config: TrainingConfig) -> None
     bad = config.train.parent / "train-3_depth.png"
     bad.write_bytes(b"no picture")
     with pytest.raises(DatasetError, match=r"train_list.txt:4: .*train-3_depth.png: can't be read"):
-        load_dataset(config.train)
+        load_dataset(config.train, 112)
