@@ -68,6 +68,9 @@ def train(
     blinding: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that one of its planes shows nothing.")
     ] = 0.15,
+    covering: Annotated[
+        float, typer.Option(min=0, max=1, help="Chance that a part of the face is hidden.")
+    ] = 0.5,
     epochs: Annotated[int, typer.Option(min=1)] = 101,
     patience: Annotated[
         int, typer.Option(min=1, help="Stop after so many epochs without a better val loss.")
@@ -105,7 +108,7 @@ def train(
             depth_mode=depth_mode,  # type: ignore[arg-type]
         ),
         abc=abc,  # type: ignore[arg-type] # checked by the loss
-        chances=Chances(dropout, blinding),
+        chances=Chances(dropout, blinding, covering),
         epochs=epochs,
         patience=patience,
         batch=batch,

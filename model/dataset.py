@@ -97,6 +97,7 @@ class Dataset:
             ir=(stored.ir * gain[..., 3]).clamp(0, 255).to(torch.uint8),
             present=_drop(stored.present, chances.dropout, rng),
         )
+        shaded = _covered(shaded, chances.covering, rng)
         chosen = torch.from_numpy(rng.integers(0, len(MODALITIES), len(rows)))
         is_blind = torch.nn.functional.one_hot(chosen, len(MODALITIES)).bool()
         is_blind &= torch.from_numpy(rng.random(len(rows)) < chances.blinding)[:, None]
@@ -112,10 +113,13 @@ class Chances:
     Attributes:
         dropout: that a sample loses one or two of its modalities.
         blinding: that one of its planes shows nothing, but is there.
+        covering: that a part of the face is hidden, from all modalities alike: an attack of another
+            species may be bona fide just where those in training are not.
     """
 
     dropout: float = 0.0
     blinding: float = 0.0
+    covering: float = 0.0
 
 
 def blinded(stored: Stored, is_blind: torch.Tensor, rng: np.random.Generator) -> Stored:
@@ -233,6 +237,20 @@ def _drop(present: torch.Tensor, dropout: float, rng: np.random.Generator) -> to
             lost = rng.choice(there, rng.integers(1, len(there)), replace=False)
             kept[row, torch.from_numpy(lost)] = False
     return kept
+
+
+def _covered(stored: Stored, covering: float, rng: np.random.Generator) -> Stored:
+    """Hide a rectangle of some samples: black, and a hole in depth, as outside of a plane.
+
+    Source: Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
+    """
+    size = stored.ir.shape[1]
+    for row in np.flatnonzero(rng.random(len(stored.ir)) < covering):
+        height, width = (rng.uniform(0.2, 0.7, 2) * size).astype(int)
+        top, left = rng.integers(0, (size - height + 1, size - width + 1))
+        for plane in (stored.rgb, stored.depth, stored.ir):
+            plane[row, top : top + height, left : left + width] = 0
+    return stored
 
 
 def subsets() -> Iterator[tuple[str, ...]]:

@@ -54,7 +54,7 @@ class TrainingConfig:
         learning_rate: of SGD with momentum 0.9, at first.
         decay: what the rate is multiplied by after each epoch.
         weight_decay: of SGD.
-        chances: how often samples are shown without a modality, or with one that is blind.
+        chances: how often samples are shown without a modality, or spoiled.
         crop_margin: with which the crops of the lists were cut.
         seed: of all chance.
         threads: CPU threads.
@@ -74,7 +74,7 @@ class TrainingConfig:
     learning_rate: float = 0.01
     decay: float = 0.95
     weight_decay: float = 5e-4
-    chances: Chances = field(default_factory=lambda: Chances(dropout=0.4, blinding=0.15))
+    chances: Chances = field(default_factory=lambda: Chances(0.4, blinding=0.15, covering=0.5))
     crop_margin: float = 0.2
     seed: int = 0
     threads: int = 2
@@ -143,7 +143,7 @@ def train(
         weight_decay=config.weight_decay,
     )
     checkpoint = Checkpoint(config.bundle.with_name(f"{config.bundle.name}.training"))
-    past = checkpoint.restore(_described(config), network, loss, optimiser)
+    past = checkpoint.restore(described(config), network, loss, optimiser)
     epochs = [Epoch(**each) for each in past]
     yield from epochs
     for number in range(len(epochs) + 1, config.epochs + 1):
@@ -280,7 +280,7 @@ def _bundle(network: FusionNetwork, val_set: Dataset, config: TrainingConfig) ->
     stored = val_set.batch(rows)
     about: dict[str, Any] = {
         "training_data": config.about,
-        "training": _described(config),
+        "training": described(config),
         "val": metrics,
     }
     return Bundle(
@@ -301,7 +301,7 @@ def _served_margin(config: TrainingConfig) -> float:
     return ((1 + 2 * config.crop_margin) * shown - 1) / 2
 
 
-def _described(config: TrainingConfig) -> dict[str, Any]:
+def described(config: TrainingConfig) -> dict[str, Any]:
     """Return what a run depends on, without this machine's paths."""
     fields = {**asdict(config), "network": config.network.to_dict()}
     fields.update(train=config.train.name, val=config.val.name)

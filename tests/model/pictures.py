@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from model.dataset import Chances
 from model.lists import ListEntry, write_list
 from model.network import NetworkConfig
 from model.training import TrainingConfig
@@ -45,5 +46,7 @@ def training_config(folder: Path) -> TrainingConfig:
         batch=16,
         learning_rate=0.05,
         threads=1,
+        # Hiding parts of so few faces takes longer to learn from.
+        chances=Chances(dropout=0.4, blinding=0.15),
         bf16=False,
     )

@@ -186,7 +186,7 @@ class TestCalibration:
 
 
 def test_an_ablation_goes_on_where_it_stood(config: TrainingConfig, tmp_path: Path) -> None:
-    recipe = replace(config, epochs=10, learning_rate=0.02)
+    recipe = replace(config, epochs=10)
     plan = AblationConfig(
         recipe, recipe.val, tmp_path / "runs", ("rgb", "depth", "ir", "mmfcnn-abc-batch"), (0,)
     )
@@ -199,9 +199,12 @@ def test_an_ablation_goes_on_where_it_stood(config: TrainingConfig, tmp_path: Pa
     assert rows[LATE]["parameters"]["mean"] == sum(each)
     assert "ACER without-ir" in rows["mmfcnn-abc-batch"]
     rest = [np.load(plan.folder / f"{name}-0.npz") for name in ("rgb", "depth")]
-    rate, _ = equal_error((rest[0]["all"] + rest[1]["all"]) / 2, rest[0]["label"])
+    mean = sum(1 / (1 + np.exp(-each["all"].astype(np.float64))) for each in rest) / 2
+    rate, _ = equal_error(mean, rest[0]["label"])
     assert rows[LATE]["EER without-ir"]["mean"] == pytest.approx(rate, abs=1e-6)
     table = (plan.folder / "table.md").read_text()
     assert table.count("\n") == 2 + 5
+    with pytest.raises(FileExistsError, match=r"another recipe \(epochs\)"):
+        list(ablate(replace(plan, recipe=replace(recipe, epochs=11))))
     with pytest.raises(ValueError, match="no variant vit"):
         replace(plan, variants=("vit",))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model.bundle import load_bundle
 from model.checkpoint import CheckpointError
@@ -144,6 +145,20 @@ def test_blinding_leaves_a_plane_that_shows_nothing(config: TrainingConfig) -> N
     for column, plane in ((0, stored.rgb), (2, stored.ir)):
         assert plane[is_blind[:, column]].max() < 24
         assert plane[~is_blind[:, column]].max() > 100
+
+
+def test_covering_hides_the_same_part_from_all_modalities(config: TrainingConfig) -> None:
+    dataset = load_dataset(config.train, 112)
+    for plane in (dataset.planes.rgb, dataset.planes.depth, dataset.planes.ir):
+        plane[:] = 200
+    rng = np.random.default_rng(0)
+    stored, _ = dataset.augmented(np.arange(48), Chances(covering=0.5), rng)
+    hidden = stored.depth.int() == 0
+    assert torch.equal(hidden, stored.ir == 0)
+    assert torch.equal(hidden, (stored.rgb == 0).all(3))
+    part = hidden.float().mean((1, 2)).numpy()
+    assert 12 < (part > 0).sum() < 36
+    assert ((part == 0) | ((part > 0.03) & (part < 0.5))).all()
 
 
 def test_serving_shows_the_face_as_training_did() -> None:
