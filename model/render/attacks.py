@@ -224,10 +224,10 @@ class MaskedSkin:
         if not covers.any():
             return face
         even = self._evenness
-        rgb = (1 - even) * mask.rgb + even * mask.rgb[covers].mean(0)
+        rgb = (1 - even) * mask.rgb + even * mask.rgb[:, covers].mean(1, keepdims=True)
         nir = self._nir + self._nir_contrast * (mask.nir - mask.nir[covers].mean())
         return Reflectance(
-            np.where(covers[:, None], rgb, face.rgb).astype(np.float32),
+            np.where(covers, rgb, face.rgb).astype(np.float32),
             np.where(covers, np.clip(nir, 0.02, 0.95), face.nir).astype(np.float32),
             np.where(covers, np.clip(mask.gloss + self._gloss, 0, 1), face.gloss).astype(
                 np.float32
@@ -287,7 +287,7 @@ def _print_nir(ink: Array, rng: np.random.Generator) -> Array:
     """
     is_toner = rng.random() < 0.5
     contrast = rng.uniform(0.5, 1.0) if is_toner else rng.uniform(0.02, 0.25)
-    grey = ink.mean(2) ** rng.uniform(0.4, 0.8)
+    grey = (sum(cv2.split(ink)) / 3) ** rng.uniform(0.4, 0.8)
     nir: Array = rng.uniform(0.55, 0.85) * (1 - contrast + contrast * grey)
     return nir
 
@@ -301,9 +301,10 @@ def _lit(  # noqa: PLR0913, PLR0917 - a scene is made of this much
     emitted = light.emitted(len(depth)) * (0.5 / np.where(np.isfinite(depth), depth, 9.0)) ** 2
     gloss = float(np.clip(nir.std() * 3, 0, 0.6))
     shine = gloss * lit**30
-    rgb = ink * (light.key * lit[..., None] + light.ambient) + 0.3 * shine[..., None]
+    bands = zip(cv2.split(ink), light.key, light.ambient, strict=True)
+    rgb = [band * (key * lit + ambient) + 0.3 * shine for band, key, ambient in bands]
     return Picture(
-        rgb=rgb.astype(np.float32),
+        rgb=np.stack(rgb, -1).astype(np.float32),
         nir=(nir * (emitted * slant + light.nir_ambient * (0.4 + lit))).astype(np.float32),
         depth_m=depth,
         gloss=np.full(depth.shape, gloss, np.float32),
@@ -319,5 +320,6 @@ def _look_up(image: Array, place: Array) -> Array:
 
 
 def _blob(place: Array, centre: Array, spread: float) -> Array:
-    blob: Array = np.exp(-((place - centre) ** 2).sum(-1) / spread)
+    x, y = (place[..., axis] - centre[axis] for axis in (0, 1))
+    blob: Array = np.exp(-(x**2 + y**2) / spread)
     return blob

@@ -232,15 +232,16 @@ def shoot(
     shine = surface.gloss * np.maximum(0, _dot(normal, half)) ** 40 * (lit > 0)
     slant = np.maximum(0, -_dot(normal, ray))
     up = -normal @ facing[1]
-    colour = surface.rgb * (light.key * lit[:, None] + light.ambient * (0.75 + 0.25 * up[:, None]))
-    colour += (0.35 * shine)[:, None] * light.key
+    key, ambient = light.key[:, None], light.ambient[:, None]
+    colour = surface.rgb * (key * lit + ambient * (0.75 + 0.25 * up))
+    colour += 0.35 * shine * key
     pixels = seen.reshape(grid)
     emitted = np.broadcast_to(light.emitted(view.size), grid)[pixels]
     emitted = emitted * (0.5 / picture.depth_m[pixels]) ** 2
     infrared = surface.nir * (emitted * slant + light.nir_ambient * (0.4 + lit))
     infrared += 0.25 * surface.gloss * slant**60 * emitted
     for plane, values in (
-        (picture.rgb, colour),
+        (picture.rgb, colour.T),
         (picture.nir, infrared),
         (picture.gloss, surface.gloss),
         (picture.slant, slant),
@@ -309,8 +310,8 @@ def _background(view: View, light: Light) -> Picture:
         rough = rng.standard_normal((steps, steps, 4), np.float32) * strength * _TINT
         rough[..., :3] += rough[..., 3:] / _TINT
         smooth += cv2.resize(rough, grid, interpolation=cv2.INTER_LINEAR)
-    level = np.full((*grid, 4), rng.uniform(0.05, 0.7), np.float32)
-    level *= rng.uniform(0.8, 1.2, 4)
+    level = np.empty((*grid, 4), np.float32)
+    level[:] = np.float32(rng.uniform(0.05, 0.7)) * rng.uniform(0.8, 1.2, 4)
     distance = np.full(grid, view.centre_m[2] + rng.uniform(0.5, 3.0), np.float32)
     for _ in range(int(rng.integers(0, 6))):
         x, y = rng.uniform(-0.2, 1, 2) * size
@@ -322,9 +323,11 @@ def _background(view: View, light: Light) -> Picture:
     level *= smooth
     np.maximum(0.01, level, out=level)
     emitted = light.emitted(size) * (0.5 / distance) ** 2
+    *bands, infrared = cv2.split(level)
+    colour = (light.ambient + 0.4 * light.key).astype(np.float32)
     return Picture(
-        rgb=level[..., :3] * (light.ambient + 0.4 * light.key).astype(np.float32),
-        nir=level[..., 3] * (emitted + 0.6 * light.nir_ambient),
+        rgb=np.stack([band * part for band, part in zip(bands, colour, strict=True)], -1),
+        nir=infrared * (emitted + 0.6 * light.nir_ambient),
         depth_m=distance,
         gloss=np.zeros(grid, np.float32),
         slant=np.ones(grid, np.float32),

@@ -12,9 +12,9 @@ Array = NDArray[Any]
 # Linear reflectances of light and dark skin, and of haemoglobin's and melanin's tints on it.
 # Near infrared hardly sees melanin, so faces of all tones look alike there.
 # Source: the shape of published skin reflectance spectra; values are ours, by eye.
-_LIGHT = np.array([0.62, 0.42, 0.33], np.float32)
-_DARK = np.array([0.13, 0.075, 0.05], np.float32)
-_BLOOD = np.array([0.10, -0.06, -0.05], np.float32)
+_LIGHT = np.array([[0.62], [0.42], [0.33]], np.float32)
+_DARK = np.array([[0.13], [0.075], [0.05]], np.float32)
+_BLOOD = np.array([[0.10], [-0.06], [-0.05]], np.float32)
 _HAIR = np.array([[0.02, 0.015, 0.012], [0.09, 0.05, 0.03], [0.35, 0.22, 0.1], [0.4, 0.38, 0.36]])
 
 # Middle of the left eyeball on the average head: x and y, m.
@@ -78,7 +78,10 @@ class Spot:
 
 @dataclass(frozen=True)
 class Reflectance:
-    """Per point: rgb (N, 3) and nir (N,), linear, [0, 1]; gloss (N,), strength of highlights."""
+    """Per point: rgb (3, N) and nir (N,), linear, [0, 1]; gloss (N,), strength of highlights.
+
+    Colours are by channel: numpy is several times slower along a last axis of three.
+    """
 
     rgb: Array
     nir: Array
@@ -131,24 +134,23 @@ class PaintedSkin:
         self.skin = skin
         self._shape = where.shape[:2]
         painted = _paint(skin, where.reshape(-1, 3))
-        layers = np.column_stack([painted.rgb, painted.nir, painted.gloss])
-        self._layers = layers.astype(np.float32)
+        # A point's five values lie together: they are looked up together.
+        self._layers = np.vstack([painted.rgb, painted.nir, painted.gloss]).T.astype(
+            np.float32, order="C"
+        )
 
     def __call__(self, spot: Spot) -> Reflectance:
         """Return the reflectance at points of the head."""
         skin = self.skin
-        layers = self._layers.take(_place_on_map(spot.where, self._shape), axis=0)
-        rgb: Array = layers[:, :3]
-        nir: Array = layers[:, 3]
-        gloss: Array = layers[:, 4]
-        lip = spot.is_lip
-        rgb = rgb + (2.4 * skin.redness * lip * rgb[:, 1])[:, None] * _BLOOD
-        nir = nir - 0.04 * lip
-        gloss = gloss + 0.2 * lip
-        rgb, nir, gloss = _paint_eyes(skin, spot, rgb, nir, gloss)
-        cloth = spot.is_cloth
+        points = self._layers.take(_place_on_map(spot.where, self._shape), axis=0)
+        layers = np.ascontiguousarray(points.T)
+        lip, cloth = spot.is_lip, spot.is_cloth
+        rgb: Array = layers[:3] + 2.4 * skin.redness * lip * layers[1] * _BLOOD
+        nir: Array = layers[3] - 0.04 * lip
+        gloss: Array = layers[4] + 0.2 * lip
+        _paint_eyes(skin, spot, rgb, nir, gloss)
         return Reflectance(
-            np.clip(_blend(rgb, np.array(skin.cloth[:3], np.float32), cloth), 0.005, 0.95),
+            np.clip(_blend(rgb, np.array(skin.cloth[:3], np.float32)[:, None], cloth), 0.005, 0.95),
             np.clip(nir * (1 - cloth) + skin.cloth[3] * cloth, 0.01, 0.95),
             np.clip(gloss * (1 - cloth), 0, 1),
         )
@@ -169,18 +171,16 @@ def _paint(skin: Skin, where: Array) -> Reflectance:
     coarse = coarse_noise(skin, where)
     fine = noise(where / 0.004, skin.seed + 1)
     freckles = np.maximum(0, noise(where / 0.0025, skin.seed + 2) - 0.45) * 2
-    tone = np.clip(skin.tone + 0.05 * coarse + 0.06 * skin.grain * freckles, 0, 1)[:, None]
+    tone = np.clip(skin.tone + 0.05 * coarse + 0.06 * skin.grain * freckles, 0, 1)
     rgb = _LIGHT ** (1 - tone) * _DARK**tone
     cheeks = np.exp(-(((np.abs(x) - 0.035) / 0.02) ** 2) - ((y + 0.025) / 0.02) ** 2)
     nose = np.exp(-((x / 0.012) ** 2) - ((y + 0.015) / 0.015) ** 2)
     blood = skin.redness * (0.25 + 0.4 * cheeks + 0.4 * nose + 0.2 * coarse)
-    rgb = rgb * (1 + 0.06 * skin.grain * fine[:, None]) + rgb.mean(1, keepdims=True) * (
-        _BLOOD * blood[:, None] * 2
-    )
+    rgb = rgb * (1 + 0.06 * skin.grain * fine) + rgb.mean(0) * (_BLOOD * blood * 2)
     nir = 0.55 - 0.1 * skin.tone + 0.03 * coarse + 0.02 * skin.grain * fine
     gloss = 0.25 + 0.15 * nose
     hair = _hair(skin, where, coarse, fine)
-    rgb = _blend(rgb, np.array(skin.hair) * (1 + 0.4 * fine[:, None]), hair)
+    rgb = _blend(rgb, np.array(skin.hair)[:, None] * (1 + 0.4 * fine), hair)
     nir = nir * (1 - hair) + hair * (0.12 + 0.25 * skin.hair[0] + 0.05 * fine)
     return Reflectance(
         rgb.astype(np.float32), nir.astype(np.float32), (gloss * (1 - hair)).astype(np.float32)
@@ -189,13 +189,14 @@ def _paint(skin: Skin, where: Array) -> Reflectance:
 
 def noise(points: Array, seed: int) -> Array:
     """Return smooth value noise in [-1, 1] at points (N, 3), one lattice step a unit."""
-    cell = np.floor(points)
-    part = (points - cell).astype(np.float32)
-    x, y, z = (part * part * (3 - 2 * part)).T
+    axes = np.ascontiguousarray(points.T)
+    cell = np.floor(axes)
+    part = (axes - cell).astype(np.float32)
+    x, y, z = part * part * (3 - 2 * part)
     # A different corner of one table of random numbers for each seed.
-    shift = np.random.default_rng(seed).integers(_TABLE_SIDE, size=3)
+    shift = np.random.default_rng(seed).integers(_TABLE_SIDE, size=(3, 1))
     at = cell.astype(np.int64) + shift
-    (x0, y0, z0), (x1, y1, z1) = (at & _WRAP).T, ((at + 1) & _WRAP).T
+    (x0, y0, z0), (x1, y1, z1) = at & _WRAP, (at + 1) & _WRAP
     table = _table()
 
     def along_x(rows: NDArray[np.int64], planes: NDArray[np.int64]) -> Array:
@@ -230,30 +231,24 @@ def _hair(skin: Skin, where: Array, coarse: Array, fine: Array) -> Array:
     return hair
 
 
-def _paint_eyes(
-    skin: Skin, spot: Spot, rgb: Array, nir: Array, gloss: Array
-) -> tuple[Array, Array, Array]:
+def _paint_eyes(skin: Skin, spot: Spot, rgb: Array, nir: Array, gloss: Array) -> None:
+    """Paint the eyes among a face's points over what the skin is there, in place."""
     eye = spot.is_eye > 0.5
     if not eye.any():
-        return rgb, nir, gloss
+        return
     x, y, _ = spot.where[eye].T
     # Each eyeball's middle, on the average head: the iris faces forward.
     radius = np.hypot(np.abs(x) - EYE_M[0], y - EYE_M[1])
-    iris = _step(0.0058 - radius, 0.0006)[:, None]
-    pupil = _step(0.0022 - radius, 0.0005)[:, None]
-    white = np.array([0.62, 0.58, 0.55])
-    colour = _blend(
-        _blend(np.tile(white, (len(x), 1)), np.array(skin.iris), iris[:, 0]), 0.01, pupil[:, 0]
-    )
-    rgb, nir, gloss = rgb.copy(), nir.copy(), gloss.copy()
-    rgb[eye] = colour
-    nir[eye] = 0.55 - 0.25 * iris[:, 0] - 0.2 * pupil[:, 0]
+    iris = _step(0.0058 - radius, 0.0006)
+    pupil = _step(0.0022 - radius, 0.0005)
+    white = np.array([[0.62], [0.58], [0.55]])
+    rgb[:, eye] = _blend(_blend(white, np.array(skin.iris)[:, None], iris), 0.01, pupil)
+    nir[eye] = 0.55 - 0.25 * iris - 0.2 * pupil
     gloss[eye] = 1.0
-    return rgb, nir, gloss
 
 
 def _blend(under: Array, over: Array | float, amount: Array) -> Array:
-    blended: Array = under * (1 - amount[:, None]) + over * amount[:, None]
+    blended: Array = under * (1 - amount) + over * amount
     return blended
 
 
