@@ -2,7 +2,8 @@
 
 Sources of the depth models' shapes: Khoshelham and Elberink, Sensors 2012 (structured light and
 stereo: noise grows with the square of the distance); Foix et al., IEEE Sensors J. 2011 (time of
-flight: flying pixels at edges). The constants are ours.
+flight: flying pixels at edges); Grunnet-Jepsen et al., Projectors for Intel RealSense Depth Cameras
+D4xx (active stereo works in sunlight, by the scene's own texture). The constants are ours.
 """
 
 from typing import Any, Literal
@@ -75,7 +76,8 @@ def depth_mm(
     blobs = cv2.GaussianBlur(rng.random(depth.shape, np.float32), (0, 0), 1.2)
     low, high = float(blobs.min()), float(blobs.max())
     blobs = (blobs - low) / (high - low + 1e-6)
-    blinded = float(np.clip(0.6 * sun - 0.15, 0, 0.8))
+    # In the sun, time of flight loses its own light; stereo matches what texture there is.
+    blinded = float(np.clip((0.4 if sensor == "tof" else 0.3) * sun - 0.15, 0, 0.8))
     is_hole = (np.maximum(chance, blinded) > blobs) | (measured > 3.5)
     is_hole |= rng.random(depth.shape, np.float32) < 0.003
     counts = np.where(is_hole, 0, np.rint(np.clip(measured, 0, 60) * 1000))
