@@ -64,7 +64,7 @@ def train(
     ] = "batch",
     dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that a sample loses a modality or two.")
-    ] = 0.4,
+    ] = 0.8,
     blinding: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that one of its planes shows nothing.")
     ] = 0.15,
@@ -208,10 +208,10 @@ def ablate(
     depth: Annotated[int, typer.Option(help="Of the ResNet branches: 18 or 34.")] = 18,
     width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 0.25,
     size: Annotated[int, typer.Option(help="Side of the networks' input, px.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
     batch: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option(min=1e-6)] = 0.05,
-    decay: Annotated[float, typer.Option(min=0.01, max=1, help="Of the rate, an epoch.")] = 0.5,
+    decay: Annotated[float, typer.Option(min=0.01, max=1, help="Of the rate, an epoch.")] = 0.65,
     processes: Annotated[int, typer.Option(min=1, help="How many train at once.")] = 2,
 ) -> None:
     """Train mmfCNN, its parts and its peers alike, and print the table that compares them."""

@@ -74,7 +74,7 @@ class TrainingConfig:
     learning_rate: float = 0.01
     decay: float = 0.95
     weight_decay: float = 5e-4
-    chances: Chances = field(default_factory=lambda: Chances(0.4, blinding=0.15, covering=0.5))
+    chances: Chances = field(default_factory=lambda: Chances(0.8, blinding=0.15, covering=0.5))
     crop_margin: float = 0.2
     seed: int = 0
     threads: int = 2

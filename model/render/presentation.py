@@ -38,7 +38,7 @@ _NUM_EXPRESSIONS = 5
 # infrared emitter that does not light up.
 Trouble = Literal["none", "night", "sun", "unlit"]
 TROUBLES: tuple[Trouble, ...] = ("none", "night", "sun", "unlit")
-_TROUBLE_CHANCES = (0.79, 0.07, 0.07, 0.07)
+_TROUBLE_CHANCES = (0.70, 0.10, 0.10, 0.10)
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,7 +77,7 @@ def depth_mm(
     low, high = float(blobs.min()), float(blobs.max())
     blobs = (blobs - low) / (high - low + 1e-6)
     # In the sun, time of flight loses its own light; stereo matches what texture there is.
-    blinded = float(np.clip((0.4 if sensor == "tof" else 0.3) * sun - 0.15, 0, 0.8))
+    blinded = float(np.clip((0.6 if sensor == "tof" else 0.3) * sun - 0.15, 0, 0.8))
     is_hole = (np.maximum(chance, blinded) > blobs) | (measured > 3.5)
     is_hole |= rng.random(depth.shape, np.float32) < 0.003
     counts = np.where(is_hole, 0, np.rint(np.clip(measured, 0, 60) * 1000))
