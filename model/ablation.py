@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from model.blocks import count_parameters
 from model.bundle import load_bundle
+from model.claim import claim
 from model.dataset import Dataset, load_dataset
 from model.evaluation import FPRS
 from model.loss import AbcForm
@@ -100,6 +101,7 @@ def ablate(config: AblationConfig) -> Iterator[str]:
     Raises:
         model.lists.ListError: a list file breaks a rule.
         FileExistsError: the folder holds runs of another recipe.
+        model.checkpoint.CheckpointError: a run was begun with other threads, or another bf16.
     """
     config.folder.mkdir(parents=True, exist_ok=True)
     _claim(config)
@@ -123,17 +125,8 @@ def _claim(config: AblationConfig) -> None:
     recipe = described(config.recipe)
     for field in ("abc", "seed", "threads", "bf16"):
         del recipe[field]
-    wanted = json.loads(json.dumps({"test": config.test.name, **recipe}))
-    path = config.folder / "ablation.json"
-    if not path.exists():
-        path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        return
-    held = json.loads(path.read_text(encoding="utf-8"))
-    changed = sorted(key for key in wanted if held.get(key) != wanted[key])
-    if changed:
-        raise FileExistsError(
-            f"{config.folder} holds runs of another recipe ({', '.join(changed)}), see {path.name}"
-        )
+    settings = {"test": config.test.name, **recipe}
+    claim(config.folder / "ablation.json", settings, "runs of another recipe")
 
 
 def run_variant(config: AblationConfig, name: str, seed: int) -> None:

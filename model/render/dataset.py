@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 from rich.progress import Progress
 
+from model.claim import claim
 from model.lists import ListEntry, write_list
 from model.processes import processes
 from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
@@ -166,13 +167,7 @@ def _claim(config: RenderConfig) -> None:
         "of_each_test_print": config.of_each_test_print,
         "seed": config.seed,
     }
-    path = config.folder / "dataset.json"
-    if not path.exists():
-        path.write_text(json.dumps(wanted), encoding="utf-8")
-    elif json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise FileExistsError(
-            f"{config.folder} holds a data set of other settings, see {path.name}"
-        )
+    claim(config.folder / "dataset.json", wanted, "a data set of other settings")
 
 
 def _write_lists(config: RenderConfig) -> None:
