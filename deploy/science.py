@@ -25,7 +25,7 @@ def render(
     folder: Annotated[Path, typer.Argument(help="Where to; what is there is not rendered again.")],
     subjects: Annotated[
         tuple[int, int, int], typer.Option(help="Subjects in train, val and test.")
-    ] = (300, 40, 300),
+    ] = (600, 40, 300),
     seed: Annotated[
         int,
         typer.Option(min=0, help="Of pose, light, sensors and pictures; people are their numbers."),
@@ -208,10 +208,10 @@ def ablate(
     depth: Annotated[int, typer.Option(help="Of the ResNet branches: 18 or 34.")] = 18,
     width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 0.25,
     size: Annotated[int, typer.Option(help="Side of the networks' input, px.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option(min=1e-6)] = 0.05,
-    decay: Annotated[float, typer.Option(min=0.01, max=1, help="Of the rate, an epoch.")] = 0.65,
+    decay: Annotated[float, typer.Option(min=0.01, max=1, help="Of the rate, an epoch.")] = 0.5,
     processes: Annotated[int, typer.Option(min=1, help="How many train at once.")] = 2,
 ) -> None:
     """Train mmfCNN, its parts and its peers alike, and print the table that compares them."""

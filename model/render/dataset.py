@@ -60,7 +60,7 @@ class RenderConfig:
     """
 
     folder: Path
-    subjects: tuple[int, int, int] = (300, 40, 300)
+    subjects: tuple[int, int, int] = (600, 40, 300)
     bona_fide: int = 24
     of_each_print: int = 8
     of_each_other: int = 4
