@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.render.rays import Array
-from model.render.scene import Light, Paint, Picture, Solid, View, shoot
+from model.render.scene import Light, Paint, Picture, Solid, View, highlight, shoot
 from model.render.skin import Reflectance, Spot
 
 BONA_FIDE = "bona_fide"
@@ -300,11 +300,11 @@ def _lit(  # noqa: PLR0913, PLR0917 - a scene is made of this much
     lit = np.clip(facing @ light.direction + side * light.direction[0], 0, 1)
     emitted = light.emitted(len(depth)) * (0.5 / np.where(np.isfinite(depth), depth, 9.0)) ** 2
     gloss = float(np.clip(nir.std() * 3, 0, 0.6))
-    shine = gloss * lit**30
+    shine = gloss * highlight(lit, 30)
     bands = zip(cv2.split(ink), light.key, light.ambient, strict=True)
     rgb = [band * (key * lit + ambient) + 0.3 * shine for band, key, ambient in bands]
     return Picture(
-        rgb=np.stack(rgb, -1).astype(np.float32),
+        rgb=cv2.merge(rgb).astype(np.float32),
         nir=(nir * (emitted * slant + light.nir_ambient * (0.4 + lit))).astype(np.float32),
         depth_m=depth,
         gloss=np.full(depth.shape, gloss, np.float32),

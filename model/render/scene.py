@@ -156,10 +156,10 @@ class Solid:
         """Return where rays (N, 3) from one point meet it."""
         return self._caster.cast(np.tile(origin, (len(rays), 1)), rays)
 
-    def surface(self, hits: Hits, where: NDArray[np.bool_]) -> tuple[Array, Spot]:
-        """Return the normals (N, 3), and the points' places on the head, of some hits."""
-        u, v = hits.u[where], hits.v[where]
-        corners = self._corners.take(self._triangles.take(hits.triangle[where], axis=0), axis=0)
+    def surface(self, hits: Hits, at: NDArray[np.int64]) -> tuple[Array, Spot]:
+        """Return the normals (N, 3), and the points' places on the head, of hits by number."""
+        u, v = hits.u.take(at), hits.v.take(at)
+        corners = self._corners.take(self._triangles.take(hits.triangle.take(at), 0), axis=0)
         found = np.einsum("nck,nc->nk", corners, np.stack([1 - u - v, u, v], 1))
         normal = found[:, :3] / (np.sqrt(_dot(found[:, :3], found[:, :3]))[:, None] + 1e-9)
         return normal, Spot(found[:, 3:6], found[:, 6], found[:, 7], found[:, 8])
@@ -213,44 +213,49 @@ def shoot(
     local = (rays @ facing).astype(np.float32)
     towards = (light.direction @ facing).astype(np.float32)
     hits = solid.meet(origin, local)
-    np.copyto(
-        picture.depth_m,
-        (hits.distance * rays[:, 2]).reshape(grid),
-        where=hits.is_hit.reshape(grid),
-    )
-    seen = hits.is_hit if covered is None else hits.is_hit & ~covered.ravel()
+    depth = hits.distance * rays[:, 2]
+    np.copyto(picture.depth_m, depth.reshape(grid), where=hits.is_hit.reshape(grid))
+    # By number, as numpy takes and puts several times faster than by mask.
+    seen = np.flatnonzero(hits.is_hit if covered is None else hits.is_hit & ~covered.ravel())
     normal, spot = solid.surface(hits, seen)
     surface = paint(spot)
-    ray = local[seen]
-    points = origin + ray * hits.distance[seen, None]
+    ray = local.take(seen, axis=0)
+    points = origin + ray * hits.distance.take(seen)[:, None]
     lit = np.maximum(0, normal @ towards)
-    facing_light = lit > 0
-    dark = solid.is_shadowed((points + normal * 0.002)[facing_light], towards)
+    facing_light = np.flatnonzero(lit)
+    above = points + normal * 0.002
+    dark = solid.is_shadowed(above.take(facing_light, axis=0), towards)
     lit[facing_light] *= 1 - 0.85 * dark
     half = towards - ray
     half /= np.sqrt(_dot(half, half))[:, None]
-    shine = surface.gloss * np.maximum(0, _dot(normal, half)) ** 40 * (lit > 0)
+    shine = surface.gloss * highlight(_dot(normal, half), 40) * (lit > 0)
     slant = np.maximum(0, -_dot(normal, ray))
     up = -normal @ facing[1]
     key, ambient = light.key[:, None], light.ambient[:, None]
     colour = surface.rgb * (key * lit + ambient * (0.75 + 0.25 * up))
     colour += 0.35 * shine * key
-    pixels = seen.reshape(grid)
-    emitted = np.broadcast_to(light.emitted(view.size), grid)[pixels]
-    emitted = emitted * (0.5 / picture.depth_m[pixels]) ** 2
+    emitted = light.emitted(view.size)[seen // view.size, 0]
+    emitted = emitted * (0.5 / depth.take(seen)) ** 2
     infrared = surface.nir * (emitted * slant + light.nir_ambient * (0.4 + lit))
-    infrared += 0.25 * surface.gloss * slant**60 * emitted
+    infrared += 0.25 * surface.gloss * highlight(slant, 60) * emitted
+    picture.rgb.reshape(-1, 3)[seen] = colour.T
     for plane, values in (
-        (picture.rgb, colour.T),
         (picture.nir, infrared),
         (picture.gloss, surface.gloss),
         (picture.slant, slant),
         (picture.is_dark, surface.nir < 0.25),
     ):
-        plane[pixels] = values
+        plane.put(seen, values)
     if glasses is not None:
         _put_on_glasses(picture, view, light, glasses)
     return picture
+
+
+def highlight(cosine: Array, power: int) -> Array:
+    """Return how bright a mirrored light is, by how far off the mirror's direction it is."""
+    # Nothing is seen of one below this, but numpy takes 20 times as long where a power underflows.
+    bright: Array = np.maximum(0.3, cosine) ** power
+    return bright
 
 
 def _dot(a: Array, b: Array) -> Array:
@@ -326,7 +331,7 @@ def _background(view: View, light: Light) -> Picture:
     *bands, infrared = cv2.split(level)
     colour = (light.ambient + 0.4 * light.key).astype(np.float32)
     return Picture(
-        rgb=np.stack([band * part for band, part in zip(bands, colour, strict=True)], -1),
+        rgb=cv2.merge([band * part for band, part in zip(bands, colour, strict=True)]),
         nir=infrared * (emitted + 0.6 * light.nir_ambient),
         depth_m=distance,
         gloss=np.zeros(grid, np.float32),
