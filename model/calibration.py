@@ -5,6 +5,7 @@ Clopper-Pearson interval must not exceed it. A sample that is too small to say s
 """
 
 import math
+from bisect import bisect_right
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -70,10 +71,11 @@ def calibrate(
 
 def allowed_errors(trials: int, rate: float, confidence: float) -> int:
     """Return the most errors of which one can say that the rate is not above `rate`; -1: none."""
-    allowed = -1
-    while allowed + 1 < trials and _upper(Rate(allowed + 1, trials), confidence) <= rate:
-        allowed += 1
-    return allowed
+
+    def upper(errors: int) -> float:
+        return _upper(Rate(errors, trials), confidence)
+
+    return bisect_right(range(trials), rate, key=upper) - 1
 
 
 def _for_apcer(

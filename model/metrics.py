@@ -8,6 +8,7 @@ Source: ISO/IEC 30107-3 for APCER, BPCER and non-response rates; Clopper and Pea
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,15 +204,18 @@ def _binomial_tail(least: int, trials: int, chance: float) -> float:
     if chance <= 0 or chance >= 1:
         return float(chance >= 1)
     successes = np.arange(least, trials + 1)
+    log_factorial = _log_factorials(trials)
     logs = (
-        math.lgamma(trials + 1)
-        - _log_factorial(successes)
-        - _log_factorial(trials - successes)
+        log_factorial[trials]
+        - log_factorial[successes]
+        - log_factorial[trials - successes]
         + successes * math.log(chance)
         + (trials - successes) * math.log1p(-chance)
     )
     return float(np.exp(logs).sum())
 
 
-def _log_factorial(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.array([math.lgamma(number + 1) for number in numbers.tolist()])
+@lru_cache(maxsize=16)
+def _log_factorials(most: int) -> NDArray[np.float64]:
+    """Return the logarithms of the factorials of 0 to `most`."""
+    return np.array([math.lgamma(number + 1) for number in range(most + 1)])
