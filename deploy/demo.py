@@ -108,6 +108,7 @@ class _Demo:
             await asyncio.wait([play, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not play.done():
                 play.cancel()
+                await asyncio.wait([play])
             await self._settle()
         return self._account()
 

@@ -83,17 +83,19 @@ class Fleet:
             on_sent=lambda seq, entry_id: self.ledger.acknowledge(camera_id, seq, entry_id),
         )
         show = self._show(camera_id, number)
-        for phase in phases:
-            period_s = 1 / phase.fps
-            # Each camera has its own place within the period, as real ones have.
-            at_s = start_s + period_s * number / len(self._camera_keys)
-            end_s = start_s + phase.seconds
-            while at_s < end_s:
-                await asyncio.sleep(max(0.0, at_s - time.monotonic()))
-                self._send(camera, camera_id, at_s, phase, next(show))
-                at_s += period_s
-            start_s = end_s
-        await camera.close(timeout_s=30)
+        try:
+            for phase in phases:
+                period_s = 1 / phase.fps
+                # Each camera has its own place within the period, as real ones have.
+                at_s = start_s + period_s * number / len(self._camera_keys)
+                end_s = start_s + phase.seconds
+                while at_s < end_s:
+                    await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+                    self._send(camera, camera_id, at_s, phase, next(show))
+                    at_s += period_s
+                start_s = end_s
+        finally:
+            await camera.close(timeout_s=30)
 
     def _show(self, camera_id: str, number: int) -> Iterator[tuple[Presentation, int, str]]:
         order = random.Random(self._seed * 1009 + number)  # noqa: S311 - a simulation, not a key

@@ -200,7 +200,8 @@ class AsyncCamera:
 
     async def _send(self) -> None:
         execute: Any = self._client.execute_command
-        while True:
+        # A cancellation amid a command may come out of redis-py as a failure of the connection.
+        while not self._task.cancelling():
             command = self._outbox.next_command()
             if command is None:
                 if self._is_closed.is_set():
