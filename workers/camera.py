@@ -200,7 +200,7 @@ class AsyncCamera:
 
     async def _send(self) -> None:
         execute: Any = self._client.execute_command
-        # A cancellation amid a command may come out of redis-py as a failure of the connection.
+        # Seen: a cancellation amid a command got lost, and what waited for this task never ended.
         while not self._task.cancelling():
             command = self._outbox.next_command()
             if command is None:
