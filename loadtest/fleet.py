@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from loadtest.ledger import Ledger, Published
 from loadtest.samples import Presentation
-from workers.camera import AsyncCamera
-from workers.connection import AsyncClient
+from workers.client.camera import AsyncCamera
+from workers.stream.connection import AsyncClient
 
 _FRAMES_A_PRESENTATION = 12
 
@@ -43,7 +43,7 @@ class Fleet:
         """Prepare the cameras; none sends before `play`.
 
         Args:
-            client: from `workers.connection.connect`.
+            client: from `workers.stream.connection.connect`.
             camera_keys: camera id to key; one camera for each.
             samples: what they play.
             partitions: the deployment's number of partitions.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workers.decision import Decision, Outcome
+from workers.wire.decision import Decision, Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.wire import EncodedPlane
+from workers.wire.frame import EncodedPlane
 
 SAMPLES = Path(__file__).parent / "samples"
 

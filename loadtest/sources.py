@@ -7,9 +7,9 @@ from itertools import cycle
 from pathlib import Path
 
 from loadtest.samples import load_samples
-from model.lists import read_list
-from model.planes import MODALITIES
-from workers.wire import Codec, EncodedPlane
+from model.data.lists import read_list
+from model.data.planes import MODALITIES
+from workers.wire.frame import Codec, EncodedPlane
 
 RENDERED = "rendered"
 _CODECS: dict[str, Codec] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
@@ -44,7 +44,7 @@ def open_source(source: str, depth_unit_mm: float = 1.0) -> Iterator[SourceFrame
 
     Raises:
         SourceError: there is no such source, or nothing in it.
-        model.lists.ListError: the list file breaks a rule.
+        model.data.lists.ListError: the list file breaks a rule.
     """
     if source == RENDERED:
         presentations = load_samples()

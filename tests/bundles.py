@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.bundle import Bundle, Threshold, save_bundle
-from model.dataset import subsets
-from model.network import BONA_FIDE, MmfCNN, NetworkConfig
-from model.normalise import Stored
-from model.planes import PlaneBatch
-from model.quality import ANY_QUALITY
+from model.data.dataset import subsets
+from model.data.planes import PlaneBatch
+from model.data.quality import ANY_QUALITY
+from model.network.mmfcnn import BONA_FIDE, MmfCNN, NetworkConfig
+from model.network.normalise import Stored
+from model.serving.bundle import Bundle, Threshold, save_bundle
 
 SIZE = 64
 

@@ -16,15 +16,15 @@ from fastapi.responses import JSONResponse
 from ray import serve
 from ray.serve import metrics
 
-from model.predictor import Predictor
+from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE
-from workers.backlog import Backlog, read_backlog
-from workers.connection import FAILURES, connect
-from workers.pipeline import NotCommitted, Pipeline, PipelineStalled
+from workers.replica.pipeline import NotCommitted, Pipeline, PipelineStalled
+from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
-from workers.signing import AcceptUnsigned, Keyring
-from workers.stream import RedisStream
-from workers.telemetry import Telemetry
+from workers.stream.backlog import Backlog, read_backlog
+from workers.stream.connection import FAILURES, connect
+from workers.stream.redis_stream import RedisStream
+from workers.wire.signing import AcceptUnsigned, Keyring
 
 _HOUSEKEEPING_S = 1.0
 
@@ -148,8 +148,8 @@ class Worker:
 
     def _load(self, bundle: str) -> Predictor:
         # Here, not above: Serve imports this module in several processes, and torch takes seconds.
-        from model.bundle import find_bundle, load_bundle  # noqa: PLC0415
-        from model.engine import Engine  # noqa: PLC0415
+        from model.serving.bundle import find_bundle, load_bundle  # noqa: PLC0415
+        from model.serving.engine import Engine  # noqa: PLC0415
 
         return Engine(
             load_bundle(find_bundle(bundle)),
@@ -182,7 +182,7 @@ def build(settings: WorkerSettings) -> serve.Application:
 
     Raises:
         pydantic.ValidationError: a setting can't be used; it names the field and the rule.
-        workers.signing.KeyFileError: the camera key file can't be read.
+        workers.wire.signing.KeyFileError: the camera key file can't be read.
     """
     if settings.camera_keys is not None:
         Keyring(settings.camera_keys)

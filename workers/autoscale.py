@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.backlog import read_backlog
-from workers.connection import FAILURES, connect
 from workers.settings import StreamSettings
+from workers.stream.backlog import read_backlog
+from workers.stream.connection import FAILURES, connect
 
 SERVICE_RATE = "service_rate_fps"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from workers.wire import MAX_FRAME_BYTES
+from workers.wire.frame import MAX_FRAME_BYTES
 
 
 class _Settings(BaseModel):

@@ -1,6 +1,6 @@
 """Test doubles that ship beside the real thing: a stream in memory, a clock, a predictor.
 
-`MemoryStream` keeps the promises of `workers.stream.RedisStream` (one contract test runs against
+`MemoryStream` keeps the promises of `workers.stream.redis_stream.RedisStream` (one contract test runs against
 both) with pending entries, fencing and reclaim, on a clock that a test moves by hand.
 """
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.planes import MODALITIES, Planes
-from model.predictor import Prediction
-from model.quality import ANY_QUALITY, QualityLimits
-from workers import keys
-from workers.decision import Decision, unpack_decision
-from workers.delivery import NO_PARTITION, Commit, Entry, Fate
+from model.data.planes import MODALITIES, Planes
+from model.data.quality import ANY_QUALITY, QualityLimits
+from model.serving.predictor import Prediction
 from workers.settings import StreamSettings
+from workers.stream.delivery import NO_PARTITION, Commit, Entry, Fate
+from workers.wire import keys
+from workers.wire.decision import Decision, unpack_decision
 
 _WINDOW_BYTES = 128
 
@@ -75,7 +75,7 @@ class MemoryServer:
 
 
 class MemoryStream:
-    """A `workers.delivery.FrameStream` over a `MemoryServer`."""
+    """A `workers.stream.delivery.FrameStream` over a `MemoryServer`."""
 
     def __init__(self, server: MemoryServer, consumer: str) -> None:
         """Join nothing yet."""

@@ -22,12 +22,12 @@ from typing import Any
 import cv2
 from rich.progress import Progress
 
-from model.claim import claim
-from model.lists import ListEntry, write_list
-from model.processes import processes
+from model.data.lists import ListEntry, write_list
 from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
 from model.render.heads import template
 from model.render.presentation import Crop, RenderedFrame, present
+from model.runs.processes import processes
+from model.runs.stamp import claim
 
 CROP_PX, CROP_MARGIN = 124, 0.2
 SPLITS = ("train", "val", "test")

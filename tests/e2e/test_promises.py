@@ -18,11 +18,11 @@ from loadtest.fleet import Phase
 from loadtest.ledger import Ledger
 from tests.e2e.deployment import Deployment, deployed, until, watched
 from tests.workers import frames
-from workers import keys
-from workers.backlog import read_backlog
-from workers.decision import Decision, Outcome, Reason
-from workers.signing import sign
-from workers.wire import pack_frame
+from workers.stream.backlog import read_backlog
+from workers.wire import keys
+from workers.wire.decision import Decision, Outcome, Reason
+from workers.wire.frame import pack_frame
+from workers.wire.signing import sign
 
 pytestmark = [
     # Ray's own sockets and deprecated calls warn; they are not ours to fix.
@@ -58,7 +58,7 @@ def assert_exactly_once(ledger: Ledger) -> None:
 
 
 async def assert_nothing_is_left(deployment: Deployment) -> None:
-    from workers.connection import connect  # noqa: PLC0415
+    from workers.stream.connection import connect  # noqa: PLC0415
 
     client = connect(deployment.url)
     figures = await read_backlog(client, range(deployment.partitions))

@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.ledger import Ledger, Published, percentile
 from tests.workers.test_wire import DECISION
-from workers.decision import Decision, Outcome, Reason
+from workers.wire.decision import Decision, Outcome, Reason
 
 
 def decision(seq: int, outcome: Outcome = Outcome.BONA_FIDE) -> Decision:

@@ -8,9 +8,9 @@ import pytest
 
 from loadtest.samples import SampleError, load_samples
 from loadtest.sources import SourceError, open_source
-from workers.camera import jpeg, png
-from workers.decode import decode
-from workers.wire import Frame
+from workers.client.camera import jpeg, png
+from workers.replica.decode import decode
+from workers.wire.frame import Frame
 
 
 def write_frames(folder: Path, count: int = 3) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from model.dataset import Chances
-from model.lists import ListEntry, write_list
-from model.network import NetworkConfig
-from model.training import TrainingConfig
+from model.data.dataset import Chances
+from model.data.lists import ListEntry, write_list
+from model.network.mmfcnn import NetworkConfig
+from model.training.training import TrainingConfig
 
 
 def write_set(folder: Path, name: str, count: int, seed: int) -> Path:

@@ -11,8 +11,8 @@ import pytest
 if importlib.util.find_spec("anny") is None and not os.environ.get("CI"):
     pytest.skip("the extra `render` is not installed", allow_module_level=True)
 
-from model.lists import read_list
-from model.planes import crop_planes
+from model.data.lists import read_list
+from model.data.planes import crop_planes
 from model.render.attacks import BONA_FIDE, PRINTS, SPECIES
 from model.render.dataset import RenderConfig, render_dataset
 from model.render.presentation import TROUBLES, Crop, RenderedFrame, Trouble, present

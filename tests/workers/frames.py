@@ -5,9 +5,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from workers.camera import jpeg, png
-from workers.signing import sign
-from workers.wire import EncodedPlane, Frame, pack_frame
+from workers.client.camera import jpeg, png
+from workers.wire.frame import EncodedPlane, Frame, pack_frame
+from workers.wire.signing import sign
 
 KEY = bytes(range(32))
 SIDE = 64

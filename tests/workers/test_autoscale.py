@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import redis
 
-from workers import keys
 from workers.autoscale import (
     SERVICE_RATE,
     ArrivalRate,
@@ -18,6 +17,7 @@ from workers.autoscale import (
     scale,
 )
 from workers.settings import StreamSettings
+from workers.wire import keys
 
 RULE = Rule(min_replicas=1, max_replicas=8, drain_s=2.0, target_utilisation=0.5)
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from workers import keys
-from workers.signing import sign
-from workers.wire import EncodedPlane, Frame, pack_frame
+from workers.wire import keys
+from workers.wire.frame import EncodedPlane, Frame, pack_frame
+from workers.wire.signing import sign
 
 README = Path(__file__).parents[2] / "workers" / "README.md"
 

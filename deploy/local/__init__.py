@@ -1,0 +1,1 @@
+"""Running a deployment on this machine."""

@@ -1,0 +1,176 @@
+"""What `livegate camera`, `decisions` and `status` do with a running deployment."""
+
+import asyncio
+import itertools
+import json
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local.home import Address
+from loadtest.sources import open_source
+from workers.client.camera import Camera
+from workers.client.door import follow
+from workers.client.outbox import Sent
+from workers.stream.backlog import read_backlog
+from workers.stream.connection import AsyncClient, connect
+from workers.wire import keys
+from workers.wire.decision import Decision, unpack_decision
+
+
+def publish(  # noqa: PLR0913, PLR0917 - the options of one command
+    address: Address,
+    camera_id: str,
+    key: bytes,
+    source: str,
+    fps: float,
+    seconds: float,
+    depth_unit_mm: float,
+) -> Sent:
+    """Publish a source's frames on their schedule, until the time is up or Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    camera = Camera(address.redis_url, camera_id, key, partitions=address.partitions)
+    start_s = time.monotonic()
+    for count, frame in enumerate(open_source(source, depth_unit_mm)):
+        at_s = count / fps
+        if (seconds and at_s >= seconds) or stop.wait(max(0, start_s + at_s - time.monotonic())):
+            break
+        camera.publish(frame.planes, presentation_id=frame.name, face_box=frame.face_box)
+    return camera.close()
+
+
+def show_decisions(
+    address: Address, camera: str | None, *, last: int, follow_on: bool, as_json: bool
+) -> None:
+    """Print the last decisions, oldest first, then new ones if wanted."""
+    show = _print_json if as_json else _line_printer()
+    asyncio.run(_show_decisions(address, camera, last, follow_on, show))
+
+
+def show_status(address: Address, *, as_json: bool) -> None:
+    """Print the backlog of each partition, and what a replica says of itself."""
+    figures = asyncio.run(_figures(address))
+    replica = _replica(address.http_url)
+    if as_json:
+        Console(soft_wrap=True).print_json(json.dumps({"partitions": figures, **replica}))
+        return
+    table = Table("partition", "waiting", "pending", "oldest ms", "added", title="frames")
+    for row in figures:
+        cells = ("partition", "waiting", "pending", "oldest_age_ms", "added")
+        table.add_row(*(str(row[cell]) for cell in cells))
+    console = Console()
+    console.print(table)
+    if replica:
+        told = Table("replica that answered", "", title=str(replica["model"]))
+        for name, value in replica["replica"].items():
+            told.add_row(name, str(value))
+        console.print(told)
+
+
+async def _show_decisions(
+    address: Address,
+    camera: str | None,
+    last: int,
+    follow_on: bool,
+    show: Callable[[Decision], None],
+) -> None:
+    client = connect(address.redis_url, cluster=address.cluster, timeout_s=5.0)
+    try:
+        after: dict[str, str] = {}
+        past: list[tuple[str, Decision]] = []
+        for name in _names(address, camera):
+            rows: Any = await client.xrevrange(name, count=max(1, last))
+            past += [(row.decode(), unpack_decision(fields[b"d"])) for row, fields in rows]
+            after[name] = rows[0][0].decode() if rows else "0"
+        past.sort(key=lambda row: row[1].decided_at_ms)
+        for _, decision in past[len(past) - min(last, len(past)) :]:
+            show(decision)
+        if follow_on:
+            async for decision in _new(client, after):
+                show(decision)
+    finally:
+        await client.aclose()
+
+
+async def _new(client: AsyncClient, after: dict[str, str]) -> AsyncIterator[Decision]:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stream = follow(client, after)
+    stopped = asyncio.ensure_future(stop.wait())
+    while True:
+        coming = asyncio.ensure_future(anext(stream))
+        await asyncio.wait([coming, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not coming.done():
+            coming.cancel()
+            return
+        _, decision = coming.result()
+        yield decision
+
+
+def _names(address: Address, camera: str | None) -> list[str]:
+    if camera is None:
+        return [keys.decisions(partition) for partition in range(address.partitions)]
+    partition = keys.partition_of(camera, address.partitions)
+    return [keys.camera_decisions(partition, camera)]
+
+
+async def _figures(address: Address) -> list[dict[str, int]]:
+    client = connect(address.redis_url, cluster=address.cluster)
+    try:
+        backlog = await read_backlog(client, range(address.partitions))
+    finally:
+        await client.aclose()
+    return [
+        {
+            "partition": partition,
+            "waiting": each.waiting,
+            "pending": each.pending,
+            "oldest_age_ms": each.oldest_age_ms,
+            "added": each.added,
+        }
+        for partition, each in enumerate(backlog)
+    ]
+
+
+def _replica(http_url: str) -> dict[str, Any]:
+    if not http_url:
+        return {}
+    try:
+        with urllib.request.urlopen(f"{http_url}/v1/status", timeout=5) as answer:  # noqa: S310
+            status: dict[str, Any] = json.load(answer)
+    except OSError:
+        return {}
+    return {"model": status["model"], "replica": status["replica"]}
+
+
+def _print_json(decision: Decision) -> None:
+    print(json.dumps(asdict(decision)), flush=True)  # noqa: T201 - the output of the command
+
+
+def _line_printer() -> Callable[[Decision], None]:
+    console = Console(highlight=False, soft_wrap=True)
+    style = {"bona_fide": "green", "attack": "red", "no_decision": "yellow"}
+    serial = itertools.count()
+
+    def show(decision: Decision) -> None:
+        if next(serial) == 0:
+            console.print(f"{'camera':<16} {'seq':<17} {'outcome':<16} score  total ms")
+        score = "    -" if decision.score is None else f"{decision.score:.3f}"
+        told = decision.reason or decision.outcome
+        console.print(
+            f"{decision.camera_id or '?':<16} {decision.seq or '?':<17} "
+            f"[{style[decision.outcome]}]{told:<16}[/] {score}  "
+            f"{decision.timing_ms.get('total', 0):8.1f}"
+        )
+
+    return show

@@ -1,0 +1,1 @@
+"""The data: planes of faces, where they come from, and what can be judged."""

@@ -1,0 +1,1 @@
+"""Evaluation: error rates, calibration and reports."""

@@ -1,0 +1,1 @@
+"""The networks: mmfCNN, its parts and its peers."""

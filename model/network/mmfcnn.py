@@ -1,0 +1,304 @@
+"""mmfCNN: a ResNet branch for each view, fused at three levels with modality weights.
+
+Source: Kuang et al., Multi-modal Multi-layer _Fusion Network with Average Binary Center Loss for
+Face Anti-spoofing, ACM MM 2019, doi 10.1145/3343031.3351001, and facts of its authors' release.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.data.planes import MODALITIES
+from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
+from model.network.normalise import (
+    CHANNELS,
+    DEPTH_MODES,
+    PLANE_OF,
+    VIEWS,
+    DepthMode,
+    Normalise,
+    Stored,
+)
+
+Gate = Literal["released", "paper"]
+Fusion = Literal["multi", "one", "halfway", "early", "feather"]
+FUSIONS: tuple[Fusion, ...] = ("multi", "one", "halfway", "early", "feather")
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+# Rows of the network's output, and of every label in this product.
+ATTACK, BONA_FIDE = 0, 1
+# Channels of the gate's descriptor for one map.
+_DESCRIPTORS = {"released": 16, "paper": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """The shape of a network.
+
+    Attributes:
+        views: what the branches see: `rgb`, `depth`, `ir` by default; the authors add `hsv` and
+            `ycbcr`.
+        depth: of the ResNet branches, 18 or 34.
+        width: factor on all channel counts, rounded to multiples of 8.
+        fusion: `multi` is mmfCNN, `one` has its last gated level only; the others are the peers of
+            `model.network.peers`.
+        gate: `released` (as in the authors' release) or `paper` (a softmax over the modalities).
+        depth_mode: how stored depth is told to the network, see `model.network.normalise`.
+        size: side of the input, px.
+    """
+
+    views: tuple[str, ...] = ("rgb", "depth", "ir")
+    depth: int = 34
+    width: float = 1.0
+    fusion: Fusion = "multi"
+    gate: Gate = "paper"
+    depth_mode: DepthMode = "face_relative"
+    size: int = 112
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be built, naming field, rule and value."""
+        rules = {
+            "views": (
+                len(set(self.views)) == len(self.views) > 0 and set(self.views) <= set(VIEWS),
+                f"some of {VIEWS}, each once",
+            ),
+            "depth": (self.depth in BLOCKS, f"one of {tuple(BLOCKS)}"),
+            "width": (0 < self.width <= 4, "above 0, at most 4"),
+            "fusion": (self.fusion in FUSIONS, f"one of {FUSIONS}"),
+            "gate": (self.gate in _DESCRIPTORS, f"one of {tuple(_DESCRIPTORS)}"),
+            "depth_mode": (self.depth_mode in DEPTH_MODES, f"one of {DEPTH_MODES}"),
+            "size": (32 <= self.size <= 512, "from 32 to 512 px"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ValueError(f"{name} must be {rule}, is {getattr(self, name)!r}")
+
+    @property
+    def channels(self) -> tuple[int, int, int, int]:
+        """Channels of the four stages."""
+        first, second, third, fourth = (
+            max(8, round(base * self.width / 8) * 8) for base in (64, 128, 256, 512)
+        )
+        return first, second, third, fourth
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON takes them."""
+        return {**asdict(self), "views": list(self.views)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "NetworkConfig":
+        """Return the config that `to_dict` described.
+
+        Raises:
+            TypeError: a field is unknown.
+            ValueError: a field is out of range.
+        """
+        return cls(**{**fields, "views": tuple(fields.get("views", ()))})
+
+
+class Output(NamedTuple):
+    """What the network says of a batch.
+
+    Attributes:
+        logits: (B, 2) float32, columns ATTACK and BONA_FIDE.
+        feature: (B, F) float32, what the Average Binary Center loss looks at.
+        shares: (B, 3) float32, weight of each of `model.data.planes.MODALITIES`, sums to 1.
+    """
+
+    logits: Tensor
+    feature: Tensor
+    shares: Tensor
+
+
+class FusionNetwork(nn.Module):
+    """What all networks here have: the shape, the normalisation, and how to run them."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Take the shape; the layers are the subclass's."""
+        super().__init__()
+        self.config = config
+        self.normalise = Normalise(config.views, config.depth_mode)
+
+    def forward(self, stored: Stored) -> Output:
+        """Run a batch.
+
+        Args:
+            stored: planes of `config.size` px; at least one modality of each row is present.
+        """
+        raise NotImplementedError
+
+    def fold(self) -> "FusionNetwork":
+        """Fold batch normalisations into their convolutions; for inference only."""
+        self.eval()
+        for module in list(self.modules()):
+            if isinstance(module, ConvNorm):
+                module.fold()
+        return self
+
+    @property
+    def num_features(self) -> int:
+        """Length of `Output.feature`."""
+        return self.config.channels[3]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    def is_present(self, stored: Stored) -> Tensor:
+        """Return which views each row has, (B, views) bool."""
+        return stored.present[:, [PLANE_OF[view] for view in self.config.views]]
+
+    def shares(self, levels: list[Tensor], is_present: Tensor) -> Tensor:
+        """Return each modality's share, (B, 3): the mean over levels, over what is present.
+
+        Args:
+            levels: (B, views) each, not negative.
+            is_present: (B, views) bool.
+        """
+        present = is_present.float()
+        total = present.new_zeros((len(is_present), len(MODALITIES)))
+        columns = torch.tensor([PLANE_OF[view] for view in self.config.views], device=total.device)
+        for level in levels:
+            known = level.float() * present
+            sums = known.sum(1, keepdim=True)
+            # A gate that is closed altogether leans on nothing: then all present ones alike.
+            even = present / present.sum(1, keepdim=True).clamp_min(1)
+            known = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
+            total = total.index_add(1, columns, known / len(levels))
+        return total
+
+
+class Branch(nn.Module):
+    """One view's ResNet up to its third stage; each stage's recalibrated output is fused.
+
+    The output of a stage's squeeze-and-excitation feeds the next stage as well as the fusion.
+    """
+
+    def __init__(self, inputs: int, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+        """Build stem and three stages."""
+        super().__init__()
+        self.stem = ConvNorm(inputs, channels[0], 7, 2)
+        before = (channels[0], *channels[:2])
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                stage(before[i], channels[i], blocks[i], stride=1 if i == 0 else 2),
+                SqueezeExcite(channels[i]),
+            )
+            for i in range(3)
+        )
+
+    def forward(self, x: Tensor, is_present: Tensor) -> list[Tensor]:
+        """Return the three stages' maps; all zero in rows that lack this view."""
+        x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2, 1)
+        maps = []
+        for each in self.stages:
+            # A missing view's map is zero at every level: biases would make it something else,
+            # and `where`, unlike a product, does so whatever the map holds.
+            x = torch.where(is_present[:, None, None, None], each(x), x.new_zeros(()))
+            maps.append(x)
+        return maps
+
+
+class _Fusion(nn.Module):
+    """One level: all maps convolved together, times a gate made of what each map says."""
+
+    def __init__(self, num_views: int, inputs: int, outputs: int, gate: Gate, first: bool) -> None:
+        super().__init__()
+        self.gate: Gate = gate
+        self.num_views = num_views
+        num_maps = num_views + (not first)
+        self.mix = ConvNorm(inputs * num_maps, outputs, 3, 2)
+        self.describe = nn.Conv2d(inputs, _DESCRIPTORS[gate], 3, 1, 1)
+        self.weigh = nn.Linear(_DESCRIPTORS[gate] * num_maps, outputs, bias=False)
+
+    def forward(self, maps: list[Tensor], is_present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the fused map, and each view's share of the gate, (B, views)."""
+        fused = functional.relu(self.mix(torch.cat(maps, 1)))
+        said = [functional.relu(self.describe(each)).mean((2, 3)) for each in maps]
+        descriptors = torch.stack(said, 1)  # (B, maps, K)
+        counts = functional.pad(is_present, (0, len(maps) - self.num_views), value=True)
+        if self.gate == "paper":
+            logits = descriptors[:, :, 0].masked_fill(~counts, -torch.inf)
+            weights = logits.softmax(1)
+            factors = torch.sigmoid(self.weigh(weights))
+        else:
+            descriptors = torch.where(counts[:, :, None], descriptors, descriptors.new_zeros(()))
+            weights = self._contributions(descriptors)
+            factors = functional.relu(self.weigh(descriptors.flatten(1)))
+        return fused * factors[:, :, None, None], weights[:, : self.num_views]
+
+    def _contributions(self, descriptors: Tensor) -> Tensor:
+        """Return the size of what each map adds to the gate, (B, maps)."""
+        per_map = self.weigh.weight.view(self.weigh.out_features, *descriptors.shape[1:])
+        return torch.einsum("bmk,omk->bmo", descriptors, per_map).abs().sum(2)
+
+
+def default_device() -> torch.device:
+    """Return the CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bf16() -> bool:
+    """Return whether the default device multiplies in bfloat16 by itself."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+class MmfCNN(FusionNetwork):
+    """The network: stored planes in, logits, feature and modality shares out."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Build it with fresh weights."""
+        super().__init__(config)
+        channels, blocks = config.channels, BLOCKS[config.depth]
+        self.branches = nn.ModuleList(
+            Branch(CHANNELS[view], channels, blocks) for view in config.views
+        )
+        self.first_level = 0 if config.fusion == "multi" else 2
+        self.fusions = nn.ModuleList(
+            _Fusion(len(config.views), channels[i], channels[i + 1], config.gate, is_first)
+            for i in range(self.first_level, 3)
+            for is_first in [i == self.first_level]
+        )
+        self.top = stage(channels[3], channels[3], blocks[3], stride=2)
+        self.hidden = nn.Linear(channels[3], max(16, channels[3] // 4), bias=False)
+        self.head = nn.Linear(self.hidden.out_features, 2)
+        self.apply(initialise)
+
+    def forward(self, stored: Stored) -> Output:
+        """See `FusionNetwork.forward`."""
+        is_present = self.is_present(stored)
+        views = zip(self.branches, self.normalise(stored), strict=True)
+        maps_of = [branch(view, is_present[:, i]) for i, (branch, view) in enumerate(views)]
+        fused: list[Tensor] = []
+        shares = []
+        for level, fusion in enumerate(self.fusions, self.first_level):
+            maps = [maps[level] for maps in maps_of]
+            fused_map, share = fusion([*maps, *fused], is_present)
+            fused = [fused_map]
+            shares.append(share)
+        feature = self.top(fused[0]).mean((2, 3))
+        logits = self.head(torch.sigmoid(self.hidden(feature)))
+        return Output(logits.float(), feature.float(), self.shares(shares, is_present))
+
+    def dead_gates(self, stored: Stored) -> list[float]:
+        """Return, for each level, the part of its channels that are closed for a whole batch.
+
+        The released gate starts half dead and can stay so; see the trap in its authors' release.
+        """
+        is_closed: list[float] = []
+
+        def watch(_: nn.Module, __: object, output: tuple[Tensor, Tensor]) -> None:
+            is_closed.append(float((output[0].abs().amax((0, 2, 3)) == 0).float().mean()))
+
+        hooks = [fusion.register_forward_hook(watch) for fusion in self.fusions]
+        with torch.inference_mode():
+            self(stored.to(self.device))
+        for hook in hooks:
+            hook.remove()
+        return is_closed

@@ -1,0 +1,114 @@
+"""From stored pixel values to what the network sees; a part of its graph, so it can't be forgotten.
+
+Depth has two modes. `face_relative` takes mm: what counts is the relief of the face, not how far
+away it stands, so depth is told relative to the median of the face's middle. `casia8` takes the
+8-bit values of CASIA-SURF as they are.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+DepthMode = Literal["face_relative", "casia8"]
+DEPTH_MODES: tuple[DepthMode, ...] = ("face_relative", "casia8")
+VIEWS = ("rgb", "depth", "ir", "hsv", "ycbcr")
+CHANNELS = {"rgb": 3, "depth": 1, "ir": 1, "hsv": 3, "ycbcr": 3}
+# Which stored plane a view is made of: a view is there if its plane is.
+PLANE_OF = {"rgb": 0, "depth": 1, "ir": 2, "hsv": 0, "ycbcr": 0}
+
+_WINDOW_MM = 150.0
+_FAR = -1.0
+
+
+class Stored(NamedTuple):
+    """A batch as it comes from `model.data.planes.collate`, as tensors.
+
+    Attributes:
+        rgb: (B, S, S, 3) uint8.
+        depth: (B, S, S) uint16.
+        ir: (B, S, S) uint8.
+        present: (B, 3) bool.
+    """
+
+    rgb: Tensor
+    depth: Tensor
+    ir: Tensor
+    present: Tensor
+
+    def to(self, device: torch.device) -> "Stored":
+        """Return the batch on another device."""
+        return Stored(*(tensor.to(device) for tensor in self))
+
+
+class Normalise(nn.Module):
+    """Stored planes to float maps in about [-1, 1], one for each view."""
+
+    def __init__(self, views: tuple[str, ...], depth_mode: DepthMode) -> None:
+        """Choose the views, in their order, and the depth mode."""
+        super().__init__()
+        self.views = views
+        self.depth_mode = depth_mode
+
+    def forward(self, stored: Stored) -> list[Tensor]:
+        """Return a (B, C, S, S) float32 map for each view."""
+        rgb = stored.rgb.permute(0, 3, 1, 2).float() / 255
+        return [self._view(name, rgb, stored) for name in self.views]
+
+    def _view(self, name: str, rgb: Tensor, stored: Stored) -> Tensor:
+        if name == "rgb":
+            return rgb * 2 - 1
+        if name == "hsv":
+            return hsv(rgb) * 2 - 1
+        if name == "ycbcr":
+            return ycbcr(rgb) * 2 - 1
+        if name == "ir":
+            return stored.ir.unsqueeze(1).float() / 127.5 - 1
+        depth = stored.depth.unsqueeze(1).float()
+        return depth / 127.5 - 1 if self.depth_mode == "casia8" else face_relative(depth)
+
+
+def face_relative(depth_mm: Tensor) -> Tensor:
+    """Return depth relative to the face, nearer = larger, in [-1, 1].
+
+    The median of the valid pixels in the middle half is the face's distance; 150 mm nearer is 1,
+    150 mm farther is -1. A hole is told as far: holes lie around heads and at their edges, where
+    what is behind is far, and an own value for them would be a cue of its own for sensor noise.
+
+    Args:
+        depth_mm: (B, 1, S, S) float, mm, 0 = hole.
+    """
+    side = depth_mm.shape[-1]
+    low, high = side // 4, side - side // 4
+    middle = depth_mm[:, 0, low:high, low:high].flatten(1)
+    nothing = torch.full_like(middle, torch.nan)
+    median = torch.nanmedian(torch.where(middle > 0, middle, nothing), dim=1).values
+    median = torch.nan_to_num(median, nan=0.0).view(-1, 1, 1, 1)
+    relief = ((median - depth_mm) / _WINDOW_MM).clamp(-1, 1)
+    return torch.where(depth_mm > 0, relief, torch.full_like(relief, _FAR))
+
+
+def hsv(rgb: Tensor) -> Tensor:
+    """Return hue, saturation, value, each in [0, 1], of (B, 3, S, S) RGB in [0, 1].
+
+    Source: A. R. Smith, Color gamut transform pairs, SIGGRAPH 1978.
+    """
+    value, index = rgb.max(dim=1)
+    chroma = value - rgb.min(dim=1).values
+    safe = chroma.clamp_min(1e-6)
+    red, green, blue = rgb.unbind(1)
+    sextant = torch.stack(
+        [(green - blue) / safe % 6, (blue - red) / safe + 2, (red - green) / safe + 4], dim=1
+    ).gather(1, index.unsqueeze(1))[:, 0]
+    hue = torch.where(chroma > 1e-6, sextant / 6, torch.zeros_like(sextant))
+    return torch.stack([hue, chroma / value.clamp_min(1e-6), value], dim=1)
+
+
+def ycbcr(rgb: Tensor) -> Tensor:
+    """Return luma and the two chroma differences, in [0, 1], of (B, 3, S, S) RGB in [0, 1].
+
+    Source: ITU-R BT.601.
+    """
+    red, green, blue = rgb.unbind(1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return torch.stack([luma, (blue - luma) * 0.564 + 0.5, (red - luma) * 0.713 + 0.5], dim=1)

@@ -1,0 +1,1 @@
+"""Long runs: several processes, several sittings."""

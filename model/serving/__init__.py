@@ -1,0 +1,1 @@
+"""Serving: model bundles, and the engine that runs them."""

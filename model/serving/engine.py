@@ -1,0 +1,91 @@
+"""The one way to run the network: planes in, scores and modality shares out."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from model.data.planes import Planes, collate
+from model.network.mmfcnn import BONA_FIDE, FusionNetwork, default_device
+from model.network.normalise import Stored
+from model.serving.bundle import Bundle, SelfTestFailed, selftest_rows
+from model.serving.predictor import Prediction
+
+# Float sums differ a little between processors; a wrong weight or a swapped plane differs a lot.
+_SELFTEST_TOLERANCE = 0.02
+
+
+class EngineError(RuntimeError):
+    """The network gave something that is not a score; no decision is made of it."""
+
+
+class Engine:
+    """Runs a bundle's network on the CPU, or on a CUDA device where there is one."""
+
+    def __init__(
+        self, bundle: Bundle, max_batch: int = 16, num_threads: int = 1, device: str = "auto"
+    ) -> None:
+        """Prepare the network for inference and check that it still gives the scores it must.
+
+        Args:
+            bundle: from `load_bundle`; its network belongs to this engine afterwards.
+            max_batch: largest number of faces in one call.
+            num_threads: CPU threads of one call.
+            device: `cpu`, `cuda`, or `auto`: CUDA where there is one.
+
+        Raises:
+            SelfTestFailed: it does not.
+        """
+        torch.set_num_threads(num_threads)
+        self.model_id = bundle.model_id
+        self.size = bundle.config.size
+        self.crop_margin = bundle.crop_margin
+        self.quality = bundle.quality
+        self.max_batch = max_batch
+        self._bundle = bundle
+        self._device = default_device() if device == "auto" else torch.device(device)
+        self._network: FusionNetwork = bundle.network.fold().to(self._device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._lock = threading.Lock()
+        self._run_selftest()
+
+    def threshold_for(self, modalities: Sequence[str]) -> float | None:
+        """See `Predictor.threshold_for`."""
+        return self._bundle.threshold_for(modalities)
+
+    def predict(self, planes: Sequence[Planes]) -> Prediction:
+        """Score 1 to `max_batch` faces; a face's score does not depend on the others.
+
+        Args:
+            planes: `size` px; each with at least one modality.
+
+        Raises:
+            ValueError: too many faces, or planes of another size or type.
+            EngineError: the network gave a score that is not a number in [0, 1].
+        """
+        if not 0 < len(planes) <= self.max_batch:
+            raise ValueError(f"1 to {self.max_batch} faces make a batch, not {len(planes)}")
+        batch = collate(planes)
+        if batch.ir.shape[1] != self.size:
+            raise ValueError(f"planes must be {self.size} px, are {batch.ir.shape[1]} px")
+        arrays = (batch.rgb, batch.depth, batch.ir, batch.present)
+        with self._lock, torch.inference_mode():
+            output = self._network(Stored(*(torch.from_numpy(a).to(self._device) for a in arrays)))
+            scores = output.logits.softmax(1)[:, BONA_FIDE].cpu().numpy()
+            shares = output.shares.cpu().numpy()
+        if not (np.isfinite(scores).all() and np.isfinite(shares).all()):
+            raise EngineError(f"{self.model_id} gave a score that is not a number")
+        return Prediction(scores, shares)
+
+    def _run_selftest(self) -> None:
+        rows = selftest_rows(self._bundle.selftest)
+        expected = self._bundle.selftest_scores
+        for start in range(0, len(rows), self.max_batch):
+            scores = self.predict(rows[start : start + self.max_batch]).scores
+            worst = float(np.abs(scores - expected[start : start + self.max_batch]).max())
+            if not worst <= _SELFTEST_TOLERANCE:
+                raise SelfTestFailed(
+                    f"{self.model_id}: a self-test score is off by {worst:.3f}, at most "
+                    f"{_SELFTEST_TOLERANCE} is taken"
+                )

@@ -1,0 +1,1 @@
+"""Training: from list files to a model bundle."""

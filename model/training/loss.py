@@ -1,0 +1,68 @@
+"""The Average Binary Center loss: cross-entropy, and the two classes' features pushed apart.
+
+The paper's exact equation is not available. Three forms are on record, and all are here:
+
+    none     plain cross-entropy, as the authors' released script trains
+    batch    CE + a * exp(-b * MSE(mean of bona fide, mean of attack)), over a batch
+    centre   CE + c * mean |f - C_y|^2 + d * exp(-e * MSE(C_0, C_1)), with learned centres C
+
+Source: Kuang et al., ACM MM 2019, doi 10.1145/3343031.3351001, and its authors' release.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.network.mmfcnn import ATTACK, BONA_FIDE
+
+AbcForm = Literal["none", "batch", "centre"]
+ABC_FORMS: tuple[AbcForm, ...] = ("none", "batch", "centre")
+
+_BATCH_WEIGHT, _BATCH_SCALE = 0.1, 1e-3
+_PULL_WEIGHT, _PUSH_WEIGHT, _PUSH_SCALE = 1e-3, 1e-3, 1e-5
+
+
+class AverageBinaryCenterLoss(nn.Module):
+    """Cross-entropy plus one of the forms above; the centre form's centres are its parameters."""
+
+    def __init__(self, form: AbcForm, num_features: int) -> None:
+        """Choose the form.
+
+        Raises:
+            ValueError: there is no such form.
+        """
+        super().__init__()
+        if form not in ABC_FORMS:
+            raise ValueError(f"the loss's form must be one of {ABC_FORMS}, is {form!r}")
+        self.form = form
+        if form == "centre":
+            self.centres = nn.Parameter(torch.randn(2, num_features))
+
+    def forward(self, logits: Tensor, feature: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            logits: (B, 2) float.
+            feature: (B, F) float.
+            label: (B,) int64, 0 attack, 1 bona fide.
+        """
+        loss = functional.cross_entropy(logits, label)
+        if self.form == "batch":
+            return loss + self._batch(feature, label)
+        if self.form == "centre":
+            return loss + self._centre(feature, label)
+        return loss
+
+    def _batch(self, feature: Tensor, label: Tensor) -> Tensor:
+        is_bona_fide = label == BONA_FIDE
+        if is_bona_fide.all() or not is_bona_fide.any():
+            return feature.new_zeros(())  # with one class absent there is nothing to push apart
+        bona_fide, attack = feature[is_bona_fide].mean(0), feature[~is_bona_fide].mean(0)
+        return _BATCH_WEIGHT * torch.exp(-_BATCH_SCALE * functional.mse_loss(bona_fide, attack))
+
+    def _centre(self, feature: Tensor, label: Tensor) -> Tensor:
+        pull = (feature - self.centres[label]).square().sum(1).mean()
+        apart = functional.mse_loss(self.centres[BONA_FIDE], self.centres[ATTACK])
+        return _PULL_WEIGHT * pull + _PUSH_WEIGHT * torch.exp(-_PUSH_SCALE * apart)

@@ -1,0 +1,409 @@
+"""The way of a frame on a stream in memory: what becomes of each kind, and that nothing is lost."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.data.planes import Planes
+from model.data.quality import QualityLimits
+from model.serving.predictor import Prediction
+from tests.workers import frames
+from workers.replica.pipeline import NotCommitted, Pipeline, PipelineStalled
+from workers.replica.telemetry import Telemetry
+from workers.settings import StreamSettings, WorkerSettings
+from workers.stream.delivery import Fate
+from workers.testing import ConstantPredictor, MemoryServer, MemoryStream
+from workers.wire.decision import Decision, Outcome, Reason, pack_decision, unpack_decision
+from workers.wire.frame import EncodedPlane, pack_frame
+from workers.wire.keys import partition_of
+from workers.wire.refusal import GIVEN_UP
+from workers.wire.signing import AcceptUnsigned, Keyring
+
+
+class NoMetrics:
+    """A metrics backend that keeps nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *_, **__: self
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+class Bench:
+    """A server in memory, two cameras with keys, and any number of replicas."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        key_file = folder / "keys.json"
+        key_file.write_text(json.dumps({"gate-1": frames.KEY.hex(), "gate-2": frames.KEY.hex()}))
+        stream = StreamSettings(partitions=2, lease_ms=200, block_ms=10)
+        if not settings.get("allow_unsigned"):
+            settings["camera_keys"] = key_file
+        self.settings = WorkerSettings(stream=stream, max_batch=4, **settings)
+        self.server = MemoryServer(stream)
+        self.verifier = (
+            Keyring(key_file) if self.settings.camera_keys is not None else AcceptUnsigned()
+        )
+        self.telemetry = Telemetry(NoMetrics(), 1)
+
+    def replica(self, name: str = "replica", predictor: Any = None) -> Pipeline:
+        return Pipeline(
+            stream=MemoryStream(self.server, name),
+            predictor=predictor or ConstantPredictor(max_batch=4),
+            verifier=self.verifier,
+            telemetry=self.telemetry,
+            settings=self.settings,
+            replica=name,
+        )
+
+    def add(self, frame: Any = None, *, camera_id: str = "gate-1", **changes: Any) -> str:
+        if frame is None:
+            seq = changes.pop("seq", len(self.all_ids) + 1)
+            changes = {"captured_at_ms": self.server.clock.now_ms, **changes}
+            frame = frames.frame(camera_id, seq, **changes)
+        fields = frame if isinstance(frame, dict) else frames.fields(frame)
+        entry_id = self.server.add(partition_of(camera_id, 2), fields)
+        self.all_ids.append(entry_id)
+        return entry_id
+
+    @property
+    def all_ids(self) -> list[str]:
+        if not hasattr(self, "_ids"):
+            self._ids: list[str] = []
+        return self._ids
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [decision for each in self.server.decisions.values() for decision in each]
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(map(len, self.server.entries.values()))
+
+
+@asynccontextmanager
+async def running(*replicas: Pipeline) -> AsyncIterator[None]:
+    """Let replicas work; leave once all they were given is committed."""
+    tasks = [asyncio.create_task(replica.run()) for replica in replicas]
+    try:
+        yield
+    finally:
+        for replica in replicas:
+            replica.drain()
+        await asyncio.gather(*tasks)
+
+
+async def decide_all(bench: Bench, *replicas: Pipeline) -> list[Decision]:
+    """Run replicas until nothing waits any more."""
+    async with asyncio.timeout(20), running(*(replicas or (bench.replica(),))):
+        while bench.num_waiting:
+            await asyncio.sleep(0)
+    return bench.decisions
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+class TestVerdict:
+    async def test_a_score_at_the_threshold_is_bona_fide(self, bench: Bench) -> None:
+        bench.add(presentation_id="someone")
+        predictor = ConstantPredictor(score=0.5, threshold=0.5)
+        (decision,) = await decide_all(bench, bench.replica(predictor=predictor))
+        assert decision.outcome is Outcome.BONA_FIDE
+        assert (decision.score, decision.threshold, decision.reason) == (0.5, 0.5, None)
+        assert (decision.camera_id, decision.presentation_id) == ("gate-1", "someone")
+        assert decision.modalities == ("rgb", "depth", "ir")
+        assert decision.model == predictor.model_id
+        assert set(decision.timing_ms) == {"queue", "decode", "batch", "infer", "commit", "total"}
+
+    @pytest.mark.parametrize("score", [0.4999, 0.0, float("nan")])
+    async def test_a_score_below_it_or_no_number_is_an_attack(
+        self, bench: Bench, score: float
+    ) -> None:
+        bench.add()
+        (decision,) = await decide_all(
+            bench, bench.replica(predictor=ConstantPredictor(score=score))
+        )
+        assert decision.outcome is Outcome.ATTACK
+
+    async def test_each_frame_gets_exactly_one_decision_from_two_replicas(
+        self, bench: Bench
+    ) -> None:
+        for number in range(60):
+            bench.add(camera_id=f"gate-{1 + number % 2}")
+        decisions = await decide_all(bench, bench.replica("one"), bench.replica("two"))
+        assert sorted(each.entry_id for each in decisions) == sorted(bench.all_ids)
+        assert {each.replica for each in decisions} == {"one", "two"}
+
+
+def without(frame: Any, key: str) -> dict[bytes, bytes]:
+    import msgpack  # noqa: PLC0415
+
+    body = msgpack.unpackb(pack_frame(frame))
+    del body[key]
+    return frames.fields(msgpack.packb(body))
+
+
+BAD: dict[Reason, Callable[[Any], Any]] = {
+    Reason.BAD_SIGNATURE: lambda good: {b"f": pack_frame(good), b"s": bytes(32)},
+    Reason.UNKNOWN_CAMERA: lambda good: frames.fields(
+        frames.frame(
+            next(
+                c
+                for c in ("no-1", "no-2", "no-3", "no-4")
+                if partition_of(c, 2) == partition_of("gate-1", 2)
+            ),
+            1,
+            good.captured_at_ms,
+        )
+    ),
+    Reason.MALFORMED: lambda good: without(good, "planes"),
+    Reason.TOO_LARGE: lambda good: {**frames.fields(good), b"x": bytes(2 << 20)},
+    Reason.UNDECODABLE: lambda good: frames.frame(
+        "gate-1", 1, good.captured_at_ms, planes={"rgb": EncodedPlane("jpeg", frames.bomb())}
+    ),
+    Reason.EXPIRED: lambda good: frames.frame("gate-1", 1, good.captured_at_ms - 60_000),
+}
+
+
+class TestNoDecision:
+    @pytest.mark.parametrize("reason", BAD, ids=str)
+    async def test_a_bad_frame_costs_itself_only(self, bench: Bench, reason: Reason) -> None:
+        good = frames.frame("gate-1", 1, bench.server.clock.now_ms)
+        bad_id = bench.add(BAD[reason](good))
+        for _ in range(6):
+            bench.add()
+        decisions = {each.entry_id: each for each in await decide_all(bench)}
+        assert decisions.keys() == set(bench.all_ids)
+        bad = decisions.pop(bad_id)
+        assert (bad.outcome, bad.reason, bad.score) == (Outcome.NO_DECISION, reason, None)
+        assert {each.outcome for each in decisions.values()} == {Outcome.BONA_FIDE}
+        assert bench.telemetry.tally["dead_letters"] == (reason in GIVEN_UP)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {b"s": bytes(32)},
+            {b"f": b""},
+            {b"f": b"\x80"},
+            {b"f": b"\xc1" * 40, b"s": bytes(32)},
+            {b"f": b"\xdf\xff\xff\xff\xff"},
+            {b"f": b"\x81\xa9camera_id\xa6gate-1"},
+        ],
+    )
+    async def test_hostile_bytes_are_refused(self, bench: Bench, fields: Any) -> None:
+        bench.add(fields)
+        (decision,) = await decide_all(bench)
+        assert decision.outcome is Outcome.NO_DECISION
+        assert decision.reason in (Reason.MALFORMED, Reason.BAD_SIGNATURE)
+
+    async def test_a_seq_counts_once(self, bench: Bench) -> None:
+        frame = frames.frame("gate-1", 5, bench.server.clock.now_ms)
+        for _ in range(3):
+            bench.add(frame)
+        decisions = await decide_all(bench)
+        assert sorted(str(each.reason) for each in decisions) == ["None", "replayed", "replayed"]
+
+    async def test_modalities_without_a_threshold_are_missing(self, bench: Bench) -> None:
+        class DepthOnly(ConstantPredictor):
+            def threshold_for(self, modalities: Any) -> float | None:
+                return self.threshold if "depth" in modalities else None
+
+        bench.add(planes={"rgb": frames.planes()["rgb"]})
+        (decision,) = await decide_all(bench, bench.replica(predictor=DepthOnly()))
+        assert decision.reason is Reason.MODALITY_MISSING
+
+    async def test_a_face_that_can_not_be_judged_is_told_with_its_figures(
+        self, bench: Bench
+    ) -> None:
+        bench.add()
+        dark = QualityLimits(min_ir_brightness=200)
+        (decision,) = await decide_all(
+            bench, bench.replica(predictor=ConstantPredictor(quality=dark))
+        )
+        assert (decision.outcome, decision.reason) == (Outcome.NO_DECISION, Reason.LOW_QUALITY)
+        assert decision.quality["ir_brightness"] < 200
+        assert unpack_decision(pack_decision(decision)) == decision
+
+    async def test_a_frame_from_the_future_is_refused(self, bench: Bench) -> None:
+        bench.add(captured_at_ms=bench.server.clock.now_ms + 60_000)
+        (decision,) = await decide_all(bench)
+        assert decision.reason is Reason.MALFORMED
+        assert "clock" in bench.server.dead[0][1]
+
+    async def test_a_frame_in_the_wrong_partition_is_refused(self, bench: Bench) -> None:
+        frame = frames.frame("gate-1", 1, bench.server.clock.now_ms)
+        bench.server.add(1 - partition_of("gate-1", 2), frames.fields(frame))
+        (decision,) = await decide_all(bench)
+        assert decision.reason is Reason.MALFORMED
+
+    async def test_unsigned_frames_pass_where_a_deployment_allows_it(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, allow_unsigned=True)
+        frame = frames.frame("gate-1", 1, bench.server.clock.now_ms)
+        bench.add({b"f": pack_frame(frame)})
+        (decision,) = await decide_all(bench)
+        assert decision.outcome is Outcome.BONA_FIDE
+
+
+class TestFailure:
+    async def test_a_failed_batch_is_tried_frame_by_frame(self, bench: Bench) -> None:
+        for _ in range(4):
+            bench.add()
+        predictor = ConstantPredictor(max_batch=4, failures=1)
+        decisions = await decide_all(bench, bench.replica(predictor=predictor))
+        assert len(decisions) == 4
+        failed = [each for each in decisions if each.reason is Reason.WORKER_FAILED]
+        assert len(failed) == (1 if predictor.batches[0] == 1 else 0)
+
+    async def test_a_frame_that_fails_alone_is_given_up_on(self, bench: Bench) -> None:
+        bench.add()
+        predictor = ConstantPredictor(failures=1)
+        (decision,) = await decide_all(bench, bench.replica(predictor=predictor))
+        assert decision.reason is Reason.WORKER_FAILED
+        assert "made to fail" in bench.server.dead[0][1]
+
+    async def test_a_frame_that_was_handed_out_too_often_is_given_up_on(self, bench: Bench) -> None:
+        bench.add()
+        for number in range(bench.settings.stream.max_deliveries):
+            stream = MemoryStream(bench.server, f"dead-{number}")
+            assert await (stream.reclaim() if number else stream.read(stream.lanes[0], 4))
+            bench.server.clock.advance(201)
+        (decision,) = await decide_all(bench)
+        assert decision.reason is Reason.WORKER_FAILED
+
+    async def test_a_replica_that_lost_its_frame_commits_nothing(self, bench: Bench) -> None:
+        bench.add()
+        gate = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        class Slow(ConstantPredictor):
+            def predict(self, planes: Any) -> Prediction:
+                asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
+                return super().predict(planes)
+
+        zombie = bench.replica("zombie", Slow(score=0.9))
+        async with asyncio.timeout(20), running(zombie):
+            while not zombie.num_held:
+                await asyncio.sleep(0)
+            heir = MemoryStream(bench.server, "heir")
+            bench.server.clock.advance(201)
+            (taken,) = await heir.reclaim()
+            gate.set()
+            while zombie.num_held:
+                await asyncio.sleep(0)
+            assert bench.decisions == []
+            assert bench.telemetry.tally["commits_refused"] == 1
+            assert await heir.hold([taken]) == set()
+
+    async def test_a_verdict_that_waited_too_long_expires(self, bench: Bench) -> None:
+        class Dawdling(ConstantPredictor):
+            def predict(self, planes: Any) -> Prediction:
+                bench.server.clock.advance(bench.settings.deadline_ms + 1)
+                return super().predict(planes)
+
+        bench.add()
+        (decision,) = await decide_all(bench, bench.replica(predictor=Dawdling()))
+        assert (decision.outcome, decision.reason) == (Outcome.NO_DECISION, Reason.EXPIRED)
+
+    async def test_a_standing_loop_is_noticed(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, stall_s=1e-9)
+        replica = bench.replica()
+        with pytest.raises(PipelineStalled, match="no headway"):
+            replica.check()
+        replica._stream.is_available = False
+        replica.check()
+
+
+class TestCredit:
+    async def test_a_replica_holds_at_most_two_batches(self, bench: Bench) -> None:
+        for _ in range(40):
+            bench.add()
+        held: list[int] = []
+
+        class Watching(ConstantPredictor):
+            def predict(self, planes: list[Planes]) -> Prediction:
+                held.append(sum(map(len, bench.server.pending.values())))
+                return super().predict(planes)
+
+        predictor = Watching(max_batch=4)
+        await decide_all(bench, bench.replica(predictor=predictor))
+        assert max(held) <= 8
+        assert max(predictor.batches) <= 4
+
+
+class TestSwap:
+    async def test_a_new_model_takes_over_between_two_batches(self, bench: Bench) -> None:
+        replica = bench.replica(predictor=ConstantPredictor(score=0.9, model_id="old@0"))
+        async with asyncio.timeout(20), running(replica):
+            for number in range(40):
+                bench.add()
+                if number == 20:
+                    replica.predictor = ConstantPredictor(score=0.1, size=64, model_id="new@0")
+            while bench.num_waiting:
+                await asyncio.sleep(0)
+        assert sorted(each.entry_id for each in bench.decisions) == sorted(bench.all_ids)
+        wrong = [
+            each
+            for each in bench.decisions
+            if (each.model == "new@0") != (each.outcome is Outcome.ATTACK)
+        ]
+        assert wrong == []
+
+
+class TestDirect:
+    async def test_a_frame_that_came_by_http_is_decided(self, bench: Bench) -> None:
+        replica = bench.replica()
+        fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
+        async with asyncio.timeout(20), running(replica):
+            first, again = await replica.decide(fields), await replica.decide(fields)
+        assert first.outcome is Outcome.BONA_FIDE
+        assert again.reason is Reason.REPLAYED
+        assert bench.decisions == []
+
+    async def test_a_drain_finishes_it(self, bench: Bench) -> None:
+        is_inferring, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        class Slow(ConstantPredictor):
+            def predict(self, planes: list[Planes]) -> Prediction:
+                loop.call_soon_threadsafe(is_inferring.set)
+                go_on.wait(10)
+                return super().predict(planes)
+
+        replica = bench.replica(predictor=Slow(max_batch=4))
+        async with asyncio.timeout(20):
+            running = asyncio.create_task(replica.run())
+            fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
+            asked = asyncio.create_task(replica.decide(fields))
+            await is_inferring.wait()
+            replica.drain()
+            go_on.set()
+            await running
+            assert replica.num_held == 0
+            assert (await asked).outcome is Outcome.BONA_FIDE
+
+    async def test_it_says_so_if_it_could_not_be_committed(self, bench: Bench) -> None:
+        class Blocked(MemoryStream):
+            async def commit(self, commits: Any) -> list[Fate]:
+                return [Fate.BLOCKED for _ in commits]
+
+        replica = bench.replica()
+        replica._stream = Blocked(bench.server, "replica")
+        fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
+        async with asyncio.timeout(20), running(replica):
+            with pytest.raises(NotCommitted):
+                await replica.decide(fields)
+
+
+def test_planes_reach_the_network_in_its_size() -> None:
+    assert Planes(rgb=np.zeros((4, 4, 3), np.uint8)).present == ("rgb",)

@@ -1,0 +1,1 @@
+"""The client: what cameras and door controllers import."""

@@ -1,0 +1,1 @@
+"""The replica: the path of a frame from delivery to commit."""

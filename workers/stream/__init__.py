@@ -1,0 +1,1 @@
+"""The stream: the Redis commands and scripts that deliver frames and commit decisions."""

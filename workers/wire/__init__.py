@@ -1,0 +1,1 @@
+"""The wire: the bytes of frames and decisions, and who signed them."""
