@@ -1,7 +1,7 @@
 """Test doubles that ship beside the real thing: a stream in memory, a clock, a predictor.
 
-`MemoryStream` keeps the promises of `workers.stream.redis_stream.RedisStream` (one contract test runs against
-both) with pending entries, fencing and reclaim, on a clock that a test moves by hand.
+`MemoryStream` keeps the promises of `workers.stream.redis_stream.RedisStream` (one contract test
+runs against both) with pending entries, fencing and reclaim, on a clock that a test moves by hand.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What a stream hands out and takes back: the seam between the pipeline and the server.
 
-`workers/stream/redis_stream.py` has the real stream, `workers/testing.py` has one in memory; one contract test
-runs against both.
+`workers/stream/redis_stream.py` has the real stream, `workers/testing.py` has one in memory; one
+contract test runs against both.
 """
 
 from collections.abc import Mapping, Sequence
