@@ -8,8 +8,8 @@ import torch
 from model.data.dataset import subsets
 from model.data.planes import PlaneBatch
 from model.data.quality import ANY_QUALITY
+from model.data.tensors import PlaneTensors
 from model.network.mmfcnn import BONA_FIDE, MmfCNN, NetworkConfig
-from model.network.normalise import Stored
 from model.serving.bundle import Bundle, Threshold, save_bundle
 
 SIZE = 64
@@ -25,8 +25,8 @@ def random_planes(count: int, seed: int = 0, size: int = SIZE) -> PlaneBatch:
     )
 
 
-def stored(planes: PlaneBatch) -> Stored:
-    return Stored(
+def stored(planes: PlaneBatch) -> PlaneTensors:
+    return PlaneTensors(
         torch.from_numpy(planes.rgb),
         torch.from_numpy(planes.depth),
         torch.from_numpy(planes.ir),

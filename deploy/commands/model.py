@@ -92,7 +92,7 @@ def train(
     from model.training.training import train as run
 
     with _extra("report"):
-        from model.evaluation.report import write_curves
+        from model.training.curves import write_curves
 
     config = TrainingConfig(
         train=train_list,

@@ -20,7 +20,7 @@ from model.data.planes import (
     crop_planes,
 )
 from model.data.readers import DatasetError, Sample, read_samples
-from model.network.normalise import Stored
+from model.data.tensors import PlaneTensors
 
 # Values of a sensor that sees nothing stay below this.
 _DARK = 24
@@ -67,14 +67,14 @@ class Dataset:
             species=self.species[::every],
         )
 
-    def batch(self, rows: NDArray[np.int64]) -> Stored:
+    def batch(self, rows: NDArray[np.int64]) -> PlaneTensors:
         """Return rows as evaluation sees them: the middle, as it is."""
         start = (stored_px(self.size) - self.size) // 2
         return _stored(self.planes, rows, np.full((len(rows), 2), start), self.size)
 
     def augmented(
         self, rows: NDArray[np.int64], chances: "Chances", rng: np.random.Generator
-    ) -> tuple[Stored, torch.Tensor]:
+    ) -> tuple[PlaneTensors, torch.Tensor]:
         """Return rows as training sees them: cropped anywhere, flipped, shaded, planes spoiled.
 
         Crop and flip are the same for all modalities of a sample: they are registered to each
@@ -91,7 +91,7 @@ class Dataset:
         starts = rng.integers(0, stored_px(self.size) - self.size + 1, (len(rows), 2))
         stored = _stored(self.planes, rows, starts, self.size, rng.random(len(rows)) < 0.5)
         gain = torch.from_numpy(rng.uniform(0.75, 1.3, (len(rows), 1, 1, 4)).astype(np.float32))
-        shaded = Stored(
+        shaded = PlaneTensors(
             rgb=(stored.rgb * gain[..., :3]).clamp(0, 255).to(torch.uint8),
             depth=stored.depth,
             ir=(stored.ir * gain[..., 3]).clamp(0, 255).to(torch.uint8),
@@ -122,7 +122,7 @@ class Chances:
     covering: float = 0.0
 
 
-def blinded(stored: Stored, is_blind: torch.Tensor, rng: np.random.Generator) -> Stored:
+def blinded(stored: PlaneTensors, is_blind: torch.Tensor, rng: np.random.Generator) -> PlaneTensors:
     """Return samples some of whose planes show nothing: noise in the dark, or no depth at all.
 
     Args:
@@ -214,7 +214,7 @@ def _stored(
     starts: NDArray[np.int64],
     size: int,
     flips: NDArray[np.bool_] | None = None,
-) -> Stored:
+) -> PlaneTensors:
     steps = np.ones(len(rows), np.int64) if flips is None else np.where(flips, -1, 1)
 
     def cut(plane: NDArray[Any]) -> torch.Tensor:
@@ -224,7 +224,7 @@ def _stored(
         ]
         return torch.from_numpy(np.stack(crops))
 
-    return Stored(
+    return PlaneTensors(
         cut(planes.rgb), cut(planes.depth), cut(planes.ir), torch.from_numpy(planes.present[rows])
     )
 
@@ -239,7 +239,7 @@ def _drop(present: torch.Tensor, dropout: float, rng: np.random.Generator) -> to
     return kept
 
 
-def _covered(stored: Stored, covering: float, rng: np.random.Generator) -> Stored:
+def _covered(stored: PlaneTensors, covering: float, rng: np.random.Generator) -> PlaneTensors:
     """Hide a rectangle of some samples: black, and a hole in depth, as outside of a plane.
 
     Source: Zhong et al., Random Erasing Data Augmentation, AAAI 2020.

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from model.data.dataset import Dataset, subsets
 from model.data.planes import MODALITIES
 from model.evaluation.metrics import Rate, judge, refuse_swapped
+from model.evaluation.scoring import score
 from model.network.mmfcnn import default_device
 from model.serving.bundle import Bundle, Threshold
-from model.training.training import score
 
 Target = Literal["apcer", "bpcer"]
 # A set of modalities whose other rate is worse than this gets no threshold: such frames then get

@@ -15,6 +15,7 @@ from torch import Tensor
 from model.data.dataset import Dataset, blinded, subsets
 from model.data.planes import MODALITIES, PlaneBatch
 from model.data.quality import faults, measure
+from model.data.tensors import PlaneTensors
 from model.evaluation.metrics import (
     Rate,
     bpcer_at_apcer,
@@ -23,10 +24,9 @@ from model.evaluation.metrics import (
     refuse_swapped,
     tpr_at_fpr,
 )
+from model.evaluation.scoring import score
 from model.network.mmfcnn import FusionNetwork, default_device
-from model.network.normalise import Stored
 from model.serving.bundle import Bundle, selftest_rows
-from model.training.training import score
 
 # Attack presentations that it takes to speak of a false positive rate: some 3 of them pass then.
 FPRS = {1e-2: 300, 1e-3: 3_000, 1e-4: 30_000}
@@ -142,7 +142,7 @@ def shares_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, lis
         }
 
 
-def _mean_shares(network: FusionNetwork, stored: Stored) -> Tensor:
+def _mean_shares(network: FusionNetwork, stored: PlaneTensors) -> Tensor:
     shares: Tensor = network(stored.to(network.device)).shares.mean(0)
     return shares
 

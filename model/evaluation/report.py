@@ -9,7 +9,6 @@ import base64
 import io
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from numpy.typing import NDArray
 
 from model.data.planes import MODALITIES
 from model.evaluation.evaluation import Evaluation, as_served, write_scores
-from model.training.training import Epoch
 
 mpl.use("agg")
 _ALL = "+".join(MODALITIES)
@@ -67,21 +65,6 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> Path:
         (partial / "report.html").write_text(page, encoding="utf-8")
         partial.rename(folder)
     return folder
-
-
-def write_curves(epochs: Sequence[Epoch], path: Path) -> None:
-    """Write losses and error rates by epoch as a PNG."""
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    losses, rates = figure.subplots(1, 2)
-    numbers = [epoch.number for epoch in epochs]
-    losses.plot(numbers, [epoch.train_loss for epoch in epochs], label="training")
-    losses.plot(numbers, [epoch.val_loss for epoch in epochs], label="validation")
-    for name in ("apcer", "bpcer", "acer"):
-        rates.plot(numbers, [getattr(epoch, name) for epoch in epochs], label=name.upper())
-    for axes, title in ((losses, "loss"), (rates, "validation, threshold 0.5")):
-        axes.set(title=title, xlabel="epoch", ylim=(0, None))
-        axes.legend()
-    path.write_bytes(_png(figure))
 
 
 def _drawn(draw: Any, evaluation: Evaluation, inches: tuple[float, float]) -> bytes:  # noqa: ANN401

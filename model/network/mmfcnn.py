@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.data.planes import MODALITIES
+from model.data.tensors import PlaneTensors
 from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
 from model.network.normalise import (
     CHANNELS,
@@ -20,7 +21,6 @@ from model.network.normalise import (
     VIEWS,
     DepthMode,
     Normalise,
-    Stored,
 )
 
 Gate = Literal["released", "paper"]
@@ -121,7 +121,7 @@ class FusionNetwork(nn.Module):
         self.config = config
         self.normalise = Normalise(config.views, config.depth_mode)
 
-    def forward(self, stored: Stored) -> Output:
+    def forward(self, stored: PlaneTensors) -> Output:
         """Run a batch.
 
         Args:
@@ -147,7 +147,7 @@ class FusionNetwork(nn.Module):
         """Where its weights are."""
         return next(self.parameters()).device
 
-    def is_present(self, stored: Stored) -> Tensor:
+    def is_present(self, stored: PlaneTensors) -> Tensor:
         """Return which views each row has, (B, views) bool."""
         return stored.present[:, [PLANE_OF[view] for view in self.config.views]]
 
@@ -270,7 +270,7 @@ class MmfCNN(FusionNetwork):
         self.head = nn.Linear(self.hidden.out_features, 2)
         self.apply(initialise)
 
-    def forward(self, stored: Stored) -> Output:
+    def forward(self, stored: PlaneTensors) -> Output:
         """See `FusionNetwork.forward`."""
         is_present = self.is_present(stored)
         views = zip(self.branches, self.normalise(stored), strict=True)
@@ -286,7 +286,7 @@ class MmfCNN(FusionNetwork):
         logits = self.head(torch.sigmoid(self.hidden(feature)))
         return Output(logits.float(), feature.float(), self.shares(shares, is_present))
 
-    def dead_gates(self, stored: Stored) -> list[float]:
+    def dead_gates(self, stored: PlaneTensors) -> list[float]:
         """Return, for each level, the part of its channels that are closed for a whole batch.
 
         The released gate starts half dead and can stay so; see the trap in its authors' release.

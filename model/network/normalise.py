@@ -5,10 +5,12 @@ away it stands, so depth is told relative to the median of the face's middle. `c
 8-bit values of CASIA-SURF as they are.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from model.data.tensors import PlaneTensors
 
 DepthMode = Literal["face_relative", "casia8"]
 DEPTH_MODES: tuple[DepthMode, ...] = ("face_relative", "casia8")
@@ -21,28 +23,8 @@ _WINDOW_MM = 150.0
 _FAR = -1.0
 
 
-class Stored(NamedTuple):
-    """A batch as it comes from `model.data.planes.collate`, as tensors.
-
-    Attributes:
-        rgb: (B, S, S, 3) uint8.
-        depth: (B, S, S) uint16.
-        ir: (B, S, S) uint8.
-        present: (B, 3) bool.
-    """
-
-    rgb: Tensor
-    depth: Tensor
-    ir: Tensor
-    present: Tensor
-
-    def to(self, device: torch.device) -> "Stored":
-        """Return the batch on another device."""
-        return Stored(*(tensor.to(device) for tensor in self))
-
-
 class Normalise(nn.Module):
-    """Stored planes to float maps in about [-1, 1], one for each view."""
+    """PlaneTensors planes to float maps in about [-1, 1], one for each view."""
 
     def __init__(self, views: tuple[str, ...], depth_mode: DepthMode) -> None:
         """Choose the views, in their order, and the depth mode."""
@@ -50,12 +32,12 @@ class Normalise(nn.Module):
         self.views = views
         self.depth_mode = depth_mode
 
-    def forward(self, stored: Stored) -> list[Tensor]:
+    def forward(self, stored: PlaneTensors) -> list[Tensor]:
         """Return a (B, C, S, S) float32 map for each view."""
         rgb = stored.rgb.permute(0, 3, 1, 2).float() / 255
         return [self._view(name, rgb, stored) for name in self.views]
 
-    def _view(self, name: str, rgb: Tensor, stored: Stored) -> Tensor:
+    def _view(self, name: str, rgb: Tensor, stored: PlaneTensors) -> Tensor:
         if name == "rgb":
             return rgb * 2 - 1
         if name == "hsv":

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.data.tensors import PlaneTensors
 from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
 from model.network.mmfcnn import BLOCKS, Branch, FusionNetwork, MmfCNN, NetworkConfig, Output
-from model.network.normalise import CHANNELS, Stored
+from model.network.normalise import CHANNELS
 
 
 def build_network(config: NetworkConfig) -> FusionNetwork:
@@ -26,7 +27,7 @@ def build_network(config: NetworkConfig) -> FusionNetwork:
 class _Peer(FusionNetwork):
     """A network whose modalities all count alike."""
 
-    def inputs(self, stored: Stored) -> list[Tensor]:
+    def inputs(self, stored: PlaneTensors) -> list[Tensor]:
         """Return the views, (B, C, S, S) each; zero where one is missing."""
         is_present = self.is_present(stored)
         return [
@@ -34,7 +35,7 @@ class _Peer(FusionNetwork):
             for i, view in enumerate(self.normalise(stored))
         ]
 
-    def output(self, stored: Stored, feature: Tensor, logits: Tensor) -> Output:
+    def output(self, stored: PlaneTensors, feature: Tensor, logits: Tensor) -> Output:
         """Return what the network says, with even shares."""
         is_present = self.is_present(stored)
         shares = self.shares([torch.ones_like(is_present, dtype=torch.float32)], is_present)
@@ -56,7 +57,7 @@ class EarlyConcat(_Peer):
         self.head = nn.Linear(channels[3], 2)
         self.apply(initialise)
 
-    def forward(self, stored: Stored) -> Output:
+    def forward(self, stored: PlaneTensors) -> Output:
         """See `FusionNetwork.forward`."""
         x = functional.relu(self.stem(torch.cat(self.inputs(stored), 1)))
         feature = self.stages(functional.max_pool2d(x, 3, 2, 1)).mean((2, 3))
@@ -77,7 +78,7 @@ class HalfwayConcat(_Peer):
         self.head = nn.Linear(channels[3], 2)
         self.apply(initialise)
 
-    def forward(self, stored: Stored) -> Output:
+    def forward(self, stored: PlaneTensors) -> Output:
         """See `FusionNetwork.forward`."""
         is_present = self.is_present(stored)
         views = zip(self.branches, self.normalise(stored), strict=True)
@@ -138,7 +139,7 @@ class FeatherNet(_Peer):
         """See `FusionNetwork.num_features`."""
         return self.head.in_features
 
-    def forward(self, stored: Stored) -> Output:
+    def forward(self, stored: PlaneTensors) -> Output:
         """See `FusionNetwork.forward`."""
         x = functional.relu6(self.stem(torch.cat(self.inputs(stored), 1)))
         feature = self.stream(self.blocks(x)).flatten(1)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from model.data.planes import Planes, collate
+from model.data.tensors import PlaneTensors
 from model.network.mmfcnn import BONA_FIDE, FusionNetwork, default_device
-from model.network.normalise import Stored
 from model.serving.bundle import Bundle, SelfTestFailed, selftest_rows
 from model.serving.predictor import Prediction
 
@@ -71,7 +71,9 @@ class Engine:
             raise ValueError(f"planes must be {self.size} px, are {batch.ir.shape[1]} px")
         arrays = (batch.rgb, batch.depth, batch.ir, batch.present)
         with self._lock, torch.inference_mode():
-            output = self._network(Stored(*(torch.from_numpy(a).to(self._device) for a in arrays)))
+            output = self._network(
+                PlaneTensors(*(torch.from_numpy(a).to(self._device) for a in arrays))
+            )
             scores = output.logits.softmax(1)[:, BONA_FIDE].cpu().numpy()
             shares = output.shares.cpu().numpy()
         if not (np.isfinite(scores).all() and np.isfinite(shares).all()):

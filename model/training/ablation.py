@@ -23,13 +23,14 @@ from model.data.dataset import Dataset, load_dataset
 from model.data.planes import MODALITIES
 from model.evaluation.evaluation import FPRS
 from model.evaluation.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
+from model.evaluation.scoring import score
 from model.network.blocks import count_parameters
 from model.network.mmfcnn import Fusion, Gate, default_device
 from model.runs.processes import processes
 from model.runs.stamp import claim
 from model.serving.bundle import load_bundle
 from model.training.loss import AbcForm
-from model.training.training import TrainingConfig, described, score, train
+from model.training.training import TrainingConfig, described, train
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Training: list files in, a model bundle out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from model.data.dataset import Chances, Dataset, batches, load_dataset, stored_p
 from model.data.planes import MODALITIES, PlaneBatch
 from model.data.quality import QualityLimits
 from model.evaluation.metrics import MetricError, Report, equal_error, judge
+from model.evaluation.scoring import score
 from model.network.mmfcnn import (
-    BONA_FIDE,
     FusionNetwork,
     MmfCNN,
     NetworkConfig,
@@ -180,33 +180,6 @@ def train(
         yield epochs[-1]
     checkpoint.load_best(network)
     save_bundle(_bundle(network.cpu(), val_set, config), config.bundle)
-
-
-def score(
-    network: FusionNetwork, dataset: Dataset, modalities: Sequence[str]
-) -> NDArray[np.float64]:
-    """Return the (N,) bona fide scores of a data set seen with some modalities only.
-
-    Raises:
-        ValueError: the data set was read for a network of another size.
-        model.evaluation.metrics.MetricError: a score is not a number.
-    """
-    if dataset.size != network.config.size:
-        raise ValueError(f"the network takes {network.config.size} px, not {dataset.size} px")
-    network.eval()
-    kept = torch.tensor([name in modalities for name in MODALITIES])
-    scores = []
-    with torch.inference_mode():
-        for rows in batches(len(dataset), _EVALUATION_BATCH):
-            stored = dataset.batch(rows)
-            stored = stored._replace(present=stored.present & kept)
-            output = network(stored.to(network.device))
-            scores.append(output.logits.double().softmax(1)[:, BONA_FIDE].cpu().numpy())
-    found = np.concatenate(scores)
-    for row in np.flatnonzero(~np.isfinite(found)):
-        name = f"{dataset.where[row]}: {dataset.files[row]}"
-        raise MetricError(f"{name}: the network's score is {found[row]}")
-    return found
 
 
 def _disjoint(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.data.planes import PlaneError, Planes, collate, crop_planes
-from model.network.normalise import Normalise, Stored, face_relative, hsv, ycbcr
+from model.network.normalise import Normalise, PlaneTensors, face_relative, hsv, ycbcr
 
 RGB = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
 DEPTH = np.random.default_rng(1).choice(np.array([0, 500, 900], np.uint16), (40, 40))
@@ -115,7 +115,7 @@ class TestNormalise:
 
     @pytest.mark.parametrize("mode", ["face_relative", "casia8"])
     def test_views_are_bounded(self, mode: Any) -> None:
-        stored = Stored(
+        stored = PlaneTensors(
             torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8),
             torch.randint(0, 256, (2, 8, 8)).to(torch.uint16),
             torch.randint(0, 256, (2, 8, 8), dtype=torch.uint8),

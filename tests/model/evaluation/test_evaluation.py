@@ -17,7 +17,8 @@ from model.data.planes import MODALITIES, collate
 from model.evaluation.calibration import CalibrationError, allowed_errors, calibrate
 from model.evaluation.evaluation import as_served, evaluate, shares_when_blind
 from model.evaluation.metrics import MetricError, equal_error
-from model.evaluation.report import write_curves, write_report
+from model.evaluation.report import write_report
+from model.training.curves import write_curves
 from model.serving.bundle import Bundle, find_bundle, load_bundle, save_bundle
 from model.training.ablation import LATE, AblationConfig, ablate, write_table
 from model.training.training import Epoch, TrainingConfig, train

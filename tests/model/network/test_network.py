@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from model.data.tensors import PlaneTensors
 from model.network.blocks import count_parameters
 from model.network.mmfcnn import MmfCNN, NetworkConfig, Output
-from model.network.normalise import Stored
 from tests.bundles import random_planes, stored
 
 FIVE = ("rgb", "depth", "ir", "hsv", "ycbcr")
@@ -21,7 +21,7 @@ def small(**changes: Any) -> MmfCNN:
     return MmfCNN(config).eval()
 
 
-def run(network: MmfCNN, planes: Stored) -> Output:
+def run(network: MmfCNN, planes: PlaneTensors) -> Output:
     with torch.inference_mode():
         output: Output = network(planes)
     return output
@@ -61,7 +61,7 @@ class TestForward:
         network, planes = small(gate=gate), stored(random_planes(5))
         together = run(network, planes)
         for row in range(5):
-            alone = run(network, Stored(*(plane[row : row + 1] for plane in planes)))
+            alone = run(network, PlaneTensors(*(plane[row : row + 1] for plane in planes)))
             assert torch.allclose(alone.logits, together.logits[row : row + 1], atol=1e-4)
             assert torch.allclose(alone.shares, together.shares[row : row + 1], atol=1e-4)
 
@@ -73,7 +73,9 @@ class TestForward:
         mixed = [plane.copy() for plane in (first.rgb, first.depth, first.ir)]
         mixed[column] = (second.rgb, second.depth, second.ir)[column]
         before = run(network, stored(first))
-        after = run(network, Stored(*map(torch.from_numpy, mixed), torch.from_numpy(first.present)))
+        after = run(
+            network, PlaneTensors(*map(torch.from_numpy, mixed), torch.from_numpy(first.present))
+        )
         assert torch.equal(before.logits, after.logits)
         assert torch.equal(before.shares, after.shares)
         assert (after.shares[:, column] == 0).all()
@@ -85,7 +87,9 @@ class TestForward:
         mixed = [first.rgb, first.depth, first.ir]
         mixed[column] = (second.rgb, second.depth, second.ir)[column]
         before = run(network, stored(first))
-        after = run(network, Stored(*map(torch.from_numpy, mixed), torch.from_numpy(first.present)))
+        after = run(
+            network, PlaneTensors(*map(torch.from_numpy, mixed), torch.from_numpy(first.present))
+        )
         assert not torch.equal(before.feature, after.feature)
 
     def test_folding_changes_nothing(self, gate: str) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from model.data.tensors import PlaneTensors
 from model.network.blocks import count_parameters
 from model.network.mmfcnn import FUSIONS, Fusion, FusionNetwork, MmfCNN, NetworkConfig, Output
-from model.network.normalise import Stored
 from model.network.peers import build_network
 from tests.bundles import random_planes, stored
 
@@ -19,7 +19,7 @@ def small(fusion: Fusion, **changes: Any) -> FusionNetwork:
     return build_network(NetworkConfig(**fields)).eval()
 
 
-def run(network: FusionNetwork, planes: Stored) -> Output:
+def run(network: FusionNetwork, planes: PlaneTensors) -> Output:
     with torch.inference_mode():
         output: Output = network(planes)
         return output
@@ -47,7 +47,7 @@ class TestNetworks:
     def test_a_row_does_not_depend_on_the_others(self, fusion: Fusion) -> None:
         network, planes = small(fusion), stored(random_planes(4))
         together = run(network, planes).logits
-        alone = run(network, Stored(*(plane[2:3] for plane in planes))).logits
+        alone = run(network, PlaneTensors(*(plane[2:3] for plane in planes))).logits
         assert torch.allclose(alone, together[2:3], atol=1e-4)
 
     def test_what_a_missing_modality_shows_changes_nothing(self, fusion: Fusion) -> None:
