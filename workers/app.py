@@ -21,7 +21,7 @@ from workers.autoscale import SERVICE_RATE
 from workers.replica.pipeline import NotCommitted, Pipeline, PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
-from workers.stream.backlog import Backlog, read_backlog
+from workers.stream.backlog import NOTHING, read_backlog, total
 from workers.stream.connection import FAILURES, connect
 from workers.stream.redis_stream import RedisStream
 from workers.wire.signing import AcceptUnsigned, Keyring
@@ -51,7 +51,7 @@ class Worker:
         replica = f"{serve.get_replica_context().replica_id.unique_id}-{secrets.token_hex(3)}"
         self._stream = RedisStream(settings.stream, consumer=replica)
         self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
-        self._backlog: list[Backlog] = []
+        self._backlog = NOTHING
         self._telemetry = Telemetry(metrics, settings.decode_threads)
         self._pipeline = Pipeline(
             stream=self._stream,
@@ -114,10 +114,10 @@ class Worker:
             "model": self._pipeline.predictor.model_id,
             "redis_available": self._stream.is_available,
             "backlog": {
-                "waiting": sum(each.waiting for each in self._backlog),
-                "pending": sum(each.pending for each in self._backlog),
-                "added": sum(each.added for each in self._backlog),
-                "oldest_age_ms": max((each.oldest_age_ms for each in self._backlog), default=0),
+                "waiting": self._backlog.waiting,
+                "pending": self._backlog.pending,
+                "added": self._backlog.added,
+                "oldest_age_ms": self._backlog.oldest_age_ms,
             },
             "replica": {
                 "name": self._replica,
@@ -162,15 +162,14 @@ class Worker:
             if self._keyring is not None:
                 await asyncio.to_thread(self._keyring.refresh)
             with suppress(*FAILURES):
-                self._backlog = await read_backlog(
-                    self._figures_client, range(self._settings.stream.partitions)
-                )
+                partitions = range(self._settings.stream.partitions)
+                self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {
                     "held": self._pipeline.num_held,
-                    "pending": sum(each.pending for each in self._backlog),
-                    "waiting": sum(each.waiting for each in self._backlog),
-                    "oldest_age_ms": max((each.oldest_age_ms for each in self._backlog), default=0),
+                    "pending": self._backlog.pending,
+                    "waiting": self._backlog.waiting,
+                    "oldest_age_ms": self._backlog.oldest_age_ms,
                     "service_rate_fps": self._telemetry.service_rate.fps,
                 }
             )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workers.settings import StreamSettings
-from workers.stream.backlog import read_backlog
+from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import FAILURES, connect
 
 SERVICE_RATE = "service_rate_fps"
@@ -189,8 +189,9 @@ class BacklogPolicy:
             self._load = None
             _log.warning("the backlog can't be read, replicas stay as they are: %s", error)
             return
-        arrival_fps = self._rate.saw(sum(each.added for each in figures), time.monotonic())
-        self._load = Load(arrival_fps, sum(each.total for each in figures), self._service_fps)
+        backlog = total(figures)
+        arrival_fps = self._rate.saw(backlog.added, time.monotonic())
+        self._load = Load(arrival_fps, backlog.entries, self._service_fps)
 
 
 def _in_force(needs: Mapping[float, int], since_s: float) -> list[int]:

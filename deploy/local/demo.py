@@ -33,7 +33,7 @@ from loadtest.fleet import Fleet, Phase
 from loadtest.ledger import percentile
 from loadtest.samples import load_samples
 from workers.client.door import follow
-from workers.stream.backlog import read_backlog
+from workers.stream.backlog import NOTHING, Backlog, read_backlog, total
 from workers.stream.connection import FAILURES, AsyncClient, connect
 from workers.wire import keys
 from workers.wire.decision import Decision
@@ -57,8 +57,7 @@ class _View:
     phase: str = "starting"
     replicas: dict[str, int] = field(default_factory=dict)
     replicas_max: int = 0
-    waiting: int = 0
-    pending: int = 0
+    backlog: Backlog = NOTHING
     model: str = ""
     recent: deque[tuple[float, float]] = field(default_factory=deque)
     last: deque[Decision] = field(default_factory=lambda: deque(maxlen=_NUM_SHOWN))
@@ -167,8 +166,7 @@ class _Demo:
             self._view.replicas_max = max(self._view.replicas_max, running)
             with suppress(*FAILURES):
                 figures = await read_backlog(self._client, range(self._settings.partitions))
-                self._view.waiting = sum(each.waiting for each in figures)
-                self._view.pending = sum(each.pending for each in figures)
+                self._view.backlog = total(figures)
             await asyncio.sleep(_REFRESH_S)
 
     async def _show(self) -> None:
@@ -226,19 +224,19 @@ def _replicas(view: _View) -> str:
 def _line(view: _View) -> str:
     fps, p50_ms, p99_ms = _recent(view)
     return (
-        f"{view.phase:<13} {fps:6.1f} decisions/s  waiting {view.waiting:3d}  "
-        f"held {view.pending:3d}  p50 {p50_ms} ms  p99 {p99_ms} ms  replicas: {_replicas(view)}"
+        f"{view.phase:<13} {fps:6.1f} decisions/s  waiting {view.backlog.waiting:3d}  "
+        f"pending {view.backlog.pending:3d}  p50 {p50_ms} ms  p99 {p99_ms} ms  replicas: {_replicas(view)}"
     )
 
 
 def _table(view: _View) -> Group:
     fps, p50_ms, p99_ms = _recent(view)
-    load = Table("load", "decisions/s", "waiting", "held", "p50 ms", "p99 ms", "replicas")
+    load = Table("load", "decisions/s", "waiting", "pending", "p50 ms", "p99 ms", "replicas")
     load.add_row(
         view.phase,
         f"{fps:.1f}",
-        str(view.waiting),
-        str(view.pending),
+        str(view.backlog.waiting),
+        str(view.backlog.pending),
         str(p50_ms),
         str(p99_ms),
         _replicas(view),

@@ -63,7 +63,7 @@ async def assert_nothing_is_left(deployment: Deployment) -> None:
     client = connect(deployment.url)
     figures = await read_backlog(client, range(deployment.partitions))
     await client.aclose()
-    assert [(each.total, each.pending) for each in figures] == [(0, 0)] * deployment.partitions
+    assert [(each.entries, each.pending) for each in figures] == [(0, 0)] * deployment.partitions
 
 
 def test_our_packages_are_imported_from_here_in_the_replicas_too(deployment: Deployment) -> None:

@@ -1,6 +1,10 @@
-"""How much there is to do: what autoscaling, status and metrics go by."""
+"""The stream's backlog: how much there is to do. Autoscaling, status and metrics go by it.
 
-from collections.abc import Iterable
+The words mean the same everywhere: an entry is *waiting* while no replica was given it, *pending*
+from then until its decision is committed. A replica calls the frames it works on *in flight*.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from workers.stream.connection import AsyncClient
@@ -10,17 +14,17 @@ from workers.wire import keys
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Figures of one partition, all of one instant.
+    """Figures of one partition at one instant, or their `total`.
 
     Attributes:
-        total: entries in the stream: waiting + pending.
-        pending: entries that some replica holds.
+        entries: in the stream, waiting or pending.
+        pending: entries that some replica was given and has not committed yet.
         added: entries ever added; its difference over time is the arrival rate.
         oldest_at_ms: when the oldest entry arrived, Unix ms; 0 if there is none.
         server_ms: the server's clock at that instant, Unix ms.
     """
 
-    total: int
+    entries: int
     pending: int
     added: int
     oldest_at_ms: int
@@ -28,13 +32,29 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Entries that nobody was given yet."""
-        return max(0, self.total - self.pending)
+        """Entries that no replica was given yet."""
+        return max(0, self.entries - self.pending)
 
     @property
     def oldest_age_ms(self) -> int:
         """How long the oldest entry has been there, ms; 0 if there is none."""
         return max(0, self.server_ms - self.oldest_at_ms) if self.oldest_at_ms else 0
+
+
+NOTHING = Backlog(entries=0, pending=0, added=0, oldest_at_ms=0, server_ms=0)
+
+
+def total(partitions: Sequence[Backlog]) -> Backlog:
+    """Return the figures of several partitions as one."""
+    return Backlog(
+        entries=sum(each.entries for each in partitions),
+        pending=sum(each.pending for each in partitions),
+        added=sum(each.added for each in partitions),
+        oldest_at_ms=min(
+            (each.oldest_at_ms for each in partitions if each.oldest_at_ms), default=0
+        ),
+        server_ms=max((each.server_ms for each in partitions), default=0),
+    )
 
 
 async def read_backlog(client: AsyncClient, partitions: Iterable[int]) -> list[Backlog]:

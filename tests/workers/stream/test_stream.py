@@ -171,8 +171,8 @@ class TestBacklog:
             asker = connect(stream_settings.url)
             first, second = await read_backlog(asker, [0, 1])
             await asker.aclose()
-        assert (first.total, first.pending, first.waiting, first.added) == (8, 2, 6, 10)
-        assert (second.total, second.waiting, second.oldest_age_ms) == (0, 0, 0)
+        assert (first.entries, first.pending, first.waiting, first.added) == (8, 2, 6, 10)
+        assert (second.entries, second.waiting, second.oldest_age_ms) == (0, 0, 0)
         assert 0 <= first.oldest_age_ms < 60_000
 
 
