@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtest.errors import LoadtestError
 from workers.wire.frame import EncodedPlane
 
 SAMPLES = Path(__file__).parent / "samples"
 
 
-class SampleError(ValueError):
+class SampleError(LoadtestError):
     """The sample set can't be read; the message names the file."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+from loadtest.errors import LoadtestError
 from loadtest.samples import load_samples
 from model.data.lists import read_list
 from model.data.planes import MODALITIES
@@ -15,7 +16,7 @@ RENDERED = "rendered"
 _CODECS: dict[str, Codec] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 
 
-class SourceError(ValueError):
+class SourceError(LoadtestError):
     """There is nothing to publish; the message says what was looked for, and where."""
 
 

@@ -11,12 +11,14 @@ from typing import Annotated
 
 import typer
 
+from deploy.errors import DeployError
+
 app = typer.Typer()
 
 _BundleName = Annotated[str, typer.Option(help="Bundle: a folder, or one that is shipped.")]
 
 
-class UserError(RuntimeError):
+class UserError(DeployError):
     """Something that the person at the keyboard can mend; the message says how."""
 
 

@@ -225,7 +225,8 @@ def _line(view: _View) -> str:
     fps, p50_ms, p99_ms = _recent(view)
     return (
         f"{view.phase:<13} {fps:6.1f} decisions/s  waiting {view.backlog.waiting:3d}  "
-        f"pending {view.backlog.pending:3d}  p50 {p50_ms} ms  p99 {p99_ms} ms  replicas: {_replicas(view)}"
+        f"pending {view.backlog.pending:3d}  p50 {p50_ms} ms  p99 {p99_ms} ms  "
+        f"replicas: {_replicas(view)}"
     )
 
 

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from deploy.errors import DeployError
 from workers.wire.signing import new_key, read_keys, write_keys
 
 DEFAULT = Path(".livegate")
 
 
-class NoDeployment(RuntimeError):
+class NoDeployment(DeployError):
     """No deployment runs from this folder; the message says how to start one."""
 
 

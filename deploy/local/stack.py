@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from deploy.errors import DeployError
 from deploy.local.signals import sheltered
 from workers.settings import WorkerSettings
 
@@ -22,11 +23,11 @@ _START_S = 120.0
 _POLL_S = 0.1
 
 
-class ConfigError(ValueError):
+class ConfigError(DeployError):
     """The Serve config can't be used; the message names the file and what is wrong in it."""
 
 
-class DeployFailed(RuntimeError):
+class DeployFailed(DeployError):
     """The application does not start; the message is what Serve says of it."""
 
 

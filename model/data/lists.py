@@ -12,11 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.errors import ModelError
+
 _COLUMNS = ("rgb", "depth", "ir", "label")
 _LABELS = {"0": 0, "1": 1}
 
 
-class ListError(ValueError):
+class ListError(ModelError):
     """A list file breaks a rule; the message starts with `file:line`."""
 
 

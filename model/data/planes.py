@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import ModelError
+
 MODALITIES = ("rgb", "depth", "ir")
 
 _MAX_BOX = 4
@@ -20,7 +22,7 @@ Image = NDArray[Any]
 Box = tuple[float, float, float, float]
 
 
-class PlaneError(ValueError):
+class PlaneError(ModelError):
     """A plane is not what its modality says; the message names the plane and the rule."""
 
 

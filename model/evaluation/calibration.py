@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.data.dataset import Dataset, subsets
 from model.data.planes import MODALITIES
+from model.errors import ModelError
 from model.evaluation.metrics import Rate, judge, refuse_swapped
 from model.evaluation.scoring import score
 from model.network.mmfcnn import default_device
@@ -25,7 +26,7 @@ Target = Literal["apcer", "bpcer"]
 _MAX_OTHER = {"apcer": 0.3, "bpcer": 0.1}
 
 
-class CalibrationError(ValueError):
+class CalibrationError(ModelError):
     """The sample can't support the target; the message says what it takes."""
 
 

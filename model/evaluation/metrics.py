@@ -13,12 +13,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import ModelError
+
 Scores = NDArray[np.float32] | NDArray[np.float64]
 Labels = NDArray[np.int64] | NDArray[np.bool_]
 _SWAPPED_EER = 0.75
 
 
-class MetricError(ValueError):
+class MetricError(ModelError):
     """The scores can't be judged: the message says why."""
 
 

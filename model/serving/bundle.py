@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from model.data.planes import MODALITIES, PlaneBatch, Planes
 from model.data.quality import QualityLimits
+from model.errors import ModelError
 from model.network.mmfcnn import FusionNetwork, NetworkConfig
 from model.network.peers import build_network
 
@@ -39,7 +40,7 @@ _FILES = ("weights.safetensors", "bundle.json", "selftest.npz")
 _MAX_FILE_BYTES = 1 << 30
 
 
-class BundleError(ValueError):
+class BundleError(ModelError):
     """A bundle can't be used; the message names it, the file and the rule."""
 
 

@@ -8,6 +8,7 @@ import torch
 
 from model.data.planes import Planes, collate
 from model.data.tensors import PlaneTensors
+from model.errors import ModelError
 from model.network.mmfcnn import BONA_FIDE, FusionNetwork, default_device
 from model.serving.bundle import Bundle, SelfTestFailed, selftest_rows
 from model.serving.predictor import Prediction
@@ -16,7 +17,7 @@ from model.serving.predictor import Prediction
 _SELFTEST_TOLERANCE = 0.02
 
 
-class EngineError(RuntimeError):
+class EngineError(ModelError):
     """The network gave something that is not a score; no decision is made of it."""
 
 

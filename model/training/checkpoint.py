@@ -14,8 +14,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from model.errors import ModelError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(ModelError):
     """A checkpoint can't be gone on from; the message says why."""
 
 

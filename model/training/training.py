@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.data.dataset import Chances, Dataset, batches, load_dataset, stored_px, subsets
 from model.data.planes import MODALITIES, PlaneBatch
 from model.data.quality import QualityLimits
+from model.errors import ModelError
 from model.evaluation.metrics import MetricError, Report, equal_error, judge
 from model.evaluation.scoring import score
 from model.network.mmfcnn import (
@@ -34,7 +35,7 @@ _MAX_APCER = 0.05
 _BLIND_WEIGHT = 0.2
 
 
-class TrainingError(ValueError):
+class TrainingError(ModelError):
     """Training came to nothing that can be shipped; the message says why."""
 
 

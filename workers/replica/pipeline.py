@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from model.data.planes import MODALITIES
 from model.data.quality import faults, measure
 from model.serving.predictor import Prediction, Predictor
+from workers.errors import WorkerError
 from workers.replica.batching import Credit, ReadyQueue
 from workers.replica.decode import decode
 from workers.replica.held import Decided, HeldFrame, Judge
@@ -44,11 +45,11 @@ from workers.wire.signing import Verifier
 _log = logging.getLogger(__name__)
 
 
-class PipelineStalled(RuntimeError):
+class PipelineStalled(WorkerError):
     """The loop makes no headway; its frames are taken over once this replica is gone."""
 
 
-class NotCommitted(RuntimeError):
+class NotCommitted(WorkerError):
     """A frame that came by HTTP has no decision: send a new one."""
 
 

@@ -46,13 +46,12 @@ NOTHING = Backlog(entries=0, pending=0, added=0, oldest_at_ms=0, server_ms=0)
 
 def total(partitions: Sequence[Backlog]) -> Backlog:
     """Return the figures of several partitions as one."""
+    arrivals_ms = [each.oldest_at_ms for each in partitions if each.oldest_at_ms]
     return Backlog(
         entries=sum(each.entries for each in partitions),
         pending=sum(each.pending for each in partitions),
         added=sum(each.added for each in partitions),
-        oldest_at_ms=min(
-            (each.oldest_at_ms for each in partitions if each.oldest_at_ms), default=0
-        ),
+        oldest_at_ms=min(arrivals_ms, default=0),
         server_ms=max((each.server_ms for each in partitions), default=0),
     )
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgpack
 from redis.exceptions import ResponseError
 
+from workers.errors import WorkerError
 from workers.settings import StreamSettings
 from workers.stream.backlog import read_backlog
 from workers.stream.connection import FAILURES, UNAVAILABLE, connect
@@ -34,7 +35,7 @@ _LOOK_UP = 1000
 T = TypeVar("T")
 
 
-class StreamError(Exception):
+class StreamError(WorkerError):
     """The server refuses what this product needs of it; the message says what to change."""
 
 

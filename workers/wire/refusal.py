@@ -22,6 +22,7 @@ None of them ends a replica, and none of them ever becomes `bona_fide`.
 
 from typing import ClassVar
 
+from workers.errors import WorkerError
 from workers.wire.decision import Reason
 
 # These leave a dead letter: the frame itself, or what it met here, has to be looked into.
@@ -37,7 +38,7 @@ GIVEN_UP = frozenset(
 )
 
 
-class FrameRefused(ValueError):
+class FrameRefused(WorkerError):
     """The frame gets `no_decision` with `reason`; the message says what is wrong with it."""
 
     reason: ClassVar[Reason]

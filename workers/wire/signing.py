@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from workers.errors import WorkerError
 from workers.wire.frame import CAMERA_ID
 from workers.wire.refusal import BadSignature, UnknownCamera
 
@@ -22,7 +23,7 @@ SIGNATURE_BYTES = 32
 _log = logging.getLogger(__name__)
 
 
-class KeyFileError(ValueError):
+class KeyFileError(WorkerError):
     """The key file can't be read; the message names the file, the camera and the rule."""
 
 

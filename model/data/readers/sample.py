@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.lists import ListError
+from model.errors import ModelError
 
 Pictures = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.uint8]]
 BONA_FIDE = "bona_fide"
 
 
-class DatasetError(ValueError):
+class DatasetError(ModelError):
     """A sample can't be used; the message names the file."""
 
 

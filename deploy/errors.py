@@ -1,0 +1,14 @@
+"""The root of this package's errors: a deployment that can't be started, found or changed.
+
+    DeployError
+    +-- UserError         deploy.commands.model
+    +-- NoDeployment      deploy.local.home
+    +-- ConfigError       deploy.local.stack
+    +-- DeployFailed      deploy.local.stack
+
+The command shows each of them in one line; the message says what is wrong and what to do.
+"""
+
+
+class DeployError(Exception):
+    """Something that the person at the keyboard, or whoever sent it, can mend."""
