@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from loadtest.ledger import Ledger, Published
 from loadtest.samples import Presentation
 from workers.client.camera import AsyncCamera
-from workers.stream.connection import AsyncClient
+from workers.stream.connection import Servers
 
 _FRAMES_A_PRESENTATION = 12
 
@@ -34,7 +34,7 @@ class Fleet:
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: Servers,
         camera_keys: Mapping[str, bytes],
         samples: Sequence[Presentation],
         partitions: int,

@@ -7,6 +7,7 @@ HTTP requests, on the same event loop; a replica's work does not come through Se
 import asyncio
 import logging
 import secrets
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -18,11 +19,14 @@ from ray.serve import metrics
 
 from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE
-from workers.replica.pipeline import NotCommitted, Pipeline, PipelineStalled
+from workers.replica.committing import NotCommitted
+from workers.replica.pipeline import Pipeline
+from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.backlog import NOTHING, read_backlog, total
-from workers.stream.connection import FAILURES, connect
+from workers.stream.connection import connect
+from workers.stream.failure import FAILURES
 from workers.stream.redis_stream import RedisStream
 from workers.wire.signing import AcceptUnsigned, Keyring
 
@@ -63,7 +67,7 @@ class Worker:
         )
         self._replica = replica
         self._running = asyncio.create_task(self._pipeline.run())
-        self._housekeeping = asyncio.create_task(self._keep_house())
+        self._housekeeping = asyncio.create_task(self._keep_figures())
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Swap the bundle between two batches, once the new one passed its self-test."""
@@ -89,7 +93,7 @@ class Worker:
             await self._figures_client.aclose()
         if not done:
             # Nothing is lost: what is still held is taken over by another replica.
-            _log.warning("not drained in time, %d frames still held", self._pipeline.num_held)
+            _log.warning("not drained in time, %d frames in flight", self._pipeline.num_in_flight)
 
     @_http.get("/healthz")
     async def healthz(self) -> Response:
@@ -102,9 +106,13 @@ class Worker:
 
     @_http.get("/readyz")
     async def readyz(self) -> Response:
-        """Say whether this replica can decide now: 200, or 503 while Redis is away."""
-        if not self._stream.is_available:
+        """Say whether this replica can decide now: 200, or 503 and what stands in the way."""
+        if not self._is_redis_available():
             return JSONResponse({"status": "redis can't be reached"}, 503)
+        if self._stream.blocked:
+            return JSONResponse(
+                {"status": f"partitions can't be used: {self._stream.blocked}"}, 503
+            )
         return JSONResponse({"status": "ready"})
 
     @_http.get("/v1/status")
@@ -112,7 +120,8 @@ class Worker:
         """Tell the backlog of all partitions, and what the replica that answers has done."""
         return {
             "model": self._pipeline.predictor.model_id,
-            "redis_available": self._stream.is_available,
+            "redis_available": self._is_redis_available(),
+            "redis_findings": self._stream.findings,
             "backlog": {
                 "waiting": self._backlog.waiting,
                 "pending": self._backlog.pending,
@@ -121,7 +130,7 @@ class Worker:
             },
             "replica": {
                 "name": self._replica,
-                "held": self._pipeline.num_held,
+                "in_flight": self._pipeline.num_in_flight,
                 **self._telemetry.figures(),
             },
         }
@@ -129,6 +138,7 @@ class Worker:
     @_http.post("/v1/decide")
     async def decide(self, request: Request) -> Response:
         """Decide one frame: its bytes `f` as the body, `s` in hex in X-Livegate-Signature."""
+        received_s = time.monotonic()
         body = bytearray()
         async for chunk in request.stream():
             if len(body) <= self._settings.max_frame_bytes:
@@ -141,7 +151,7 @@ class Worker:
             except ValueError:
                 fields[b"s"] = b""
         try:
-            decision = await self._pipeline.decide(fields)
+            decision = await self._pipeline.decide(fields, received_s)
         except NotCommitted as error:
             return JSONResponse({"detail": str(error)}, 503)
         return JSONResponse(asdict(decision))
@@ -157,7 +167,12 @@ class Worker:
             num_threads=self._settings.infer_threads,
         )
 
-    async def _keep_house(self) -> None:
+    def _is_redis_available(self) -> bool:
+        return bool(self._stream.groups) and all(
+            map(self._stream.is_available, self._stream.groups)
+        )
+
+    async def _keep_figures(self) -> None:
         while True:
             if self._keyring is not None:
                 await asyncio.to_thread(self._keyring.refresh)
@@ -166,7 +181,7 @@ class Worker:
                 self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {
-                    "held": self._pipeline.num_held,
+                    "in_flight": self._pipeline.num_in_flight,
                     "pending": self._backlog.pending,
                     "waiting": self._backlog.waiting,
                     "oldest_age_ms": self._backlog.oldest_age_ms,

@@ -16,7 +16,8 @@ from typing import Any
 
 from workers.settings import StreamSettings
 from workers.stream.backlog import read_backlog, total
-from workers.stream.connection import FAILURES, connect
+from workers.stream.connection import connect
+from workers.stream.failure import FAILURES
 
 SERVICE_RATE = "service_rate_fps"
 

@@ -30,6 +30,7 @@ class StreamSettings(_Settings):
         max_decisions: decisions kept a partition.
         max_camera_decisions: decisions kept a camera.
         max_dead_letters: dead letters kept a partition.
+        max_seqs: seqs remembered a camera against replays; at the bound its frames are refused.
     """
 
     url: str = "redis://127.0.0.1:6379/0"
@@ -41,6 +42,7 @@ class StreamSettings(_Settings):
     max_decisions: Annotated[int, Field(ge=1)] = 50_000
     max_camera_decisions: Annotated[int, Field(ge=1)] = 256
     max_dead_letters: Annotated[int, Field(ge=1)] = 1_000
+    max_seqs: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
 
 
 class WorkerSettings(_Settings):

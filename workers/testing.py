@@ -5,7 +5,7 @@ runs against both) with pending entries, fencing and reclaim, on a clock that a 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +14,9 @@ from model.data.planes import MODALITIES, Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.predictor import Prediction
 from workers.settings import StreamSettings
-from workers.stream.delivery import NO_PARTITION, Commit, Entry, Fate
+from workers.stream.delivery import Commit, CommitResult, Entry, SeqUse
 from workers.wire import keys
 from workers.wire.decision import Decision, unpack_decision
-
-_WINDOW_BYTES = 128
 
 
 @dataclass(slots=True)
@@ -35,7 +33,6 @@ class ManualClock:
 @dataclass(slots=True)
 class _Pending:
     consumer: str
-    delivered_at_ms: int
     deliveries: int
 
 
@@ -49,7 +46,9 @@ class MemoryServer:
     pending: dict[int, dict[str, _Pending]] = field(default_factory=dict)
     decisions: dict[int, list[Decision]] = field(default_factory=dict)
     dead: list[tuple[Decision, str]] = field(default_factory=list)
-    seen: dict[str, set[int]] = field(default_factory=dict)
+    signatures: dict[str, bytes] = field(default_factory=dict)
+    seqs: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+    beats: dict[str, int] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _serial: int = 0
 
@@ -81,94 +80,120 @@ class MemoryStream:
         """Join nothing yet."""
         self.server = server
         self.consumer = consumer
-        self.lanes: Sequence[Sequence[int]] = [tuple(range(server.settings.partitions))]
-        self.is_available = True
+        self.groups: Sequence[Sequence[int]] = [tuple(range(server.settings.partitions))]
+        self.is_up = True
+        self._to_read_again: list[Entry] = []
 
     async def join(self) -> None:
         """See `FrameStream.join`."""
+        await self.beat()
 
-    async def read(self, lane: Sequence[int], places: int) -> list[Entry]:
+    async def read(self, group: Sequence[int], slots: int) -> list[Entry]:
         """See `FrameStream.read`; waits for `add` for as long as the settings say."""
-        if not (entries := self._take(lane, places)):
+        if not (entries := self._take(group, slots)):
             self.server.arrived.clear()
             try:
                 async with asyncio.timeout(self.server.settings.block_ms / 1000):
                     await self.server.arrived.wait()
             except TimeoutError:
                 return []
-            entries = self._take(lane, places)
+            entries = self._take(group, slots)
         return entries
 
-    async def reclaim(self) -> list[Entry]:
+    async def reclaim(self, group: Sequence[int], slots: int) -> list[Entry]:
         """See `FrameStream.reclaim`."""
-        now_ms, settings = self.server.clock.now_ms, self.server.settings
-        for partition, pending in self.server.pending.items():
-            for entry_id, row in list(pending.items()):
-                if now_ms - row.delivered_at_ms < settings.lease_ms:
+        found: list[Entry] = []
+        for partition in group:
+            for entry_id, row in self.server.pending[partition].items():
+                if not self._is_silent(row.consumer):
                     continue
-                row.consumer, row.delivered_at_ms = self.consumer, now_ms
-                if row.deliveries >= settings.max_deliveries:
+                if len(found) >= slots or (found and row.deliveries > 1):
+                    return found
+                row.consumer = self.consumer
+                if row.deliveries >= self.server.settings.max_deliveries:
                     return [Entry(partition, entry_id, None, row.deliveries)]
                 row.deliveries += 1
                 fields = self.server.entries[partition][entry_id]
-                return [Entry(partition, entry_id, fields, row.deliveries)]
-        return []
+                found.append(Entry(partition, entry_id, fields, row.deliveries))
+                if row.deliveries > 2:
+                    return found
+        return found
 
-    async def hold(self, entries: Sequence[Entry]) -> set[str]:
-        """See `FrameStream.hold`."""
-        lost: set[str] = set()
-        for entry in entries:
-            row = self._owned(entry)
-            if row is None:
-                lost.add(entry.id)
-            else:
-                row.delivered_at_ms = self.server.clock.now_ms
-        return lost
+    async def beat(self) -> None:
+        """See `FrameStream.beat`."""
+        self.server.beats[self.consumer] = self.server.clock.now_ms
 
-    async def commit(self, commits: Sequence[Commit]) -> list[Fate]:
+    async def commit(
+        self, commits: Sequence[Commit], on_wait: Callable[[], None] | None = None
+    ) -> list[CommitResult]:
         """See `FrameStream.commit`."""
         return [self._commit(commit) for commit in commits]
 
-    def now_ms(self) -> int:
+    def release(self, entry: Entry, *, is_ours: bool) -> None:
+        """See `FrameStream.release`."""
+        if is_ours:
+            self._to_read_again.append(entry)
+
+    async def admit(self, use: SeqUse) -> CommitResult:
+        """See `FrameStream.admit`."""
+        return self._use(use) or CommitResult.COMMITTED
+
+    def is_available(self, group: Sequence[int]) -> bool:
+        """See `FrameStream.is_available`."""
+        return self.is_up
+
+    def now_ms(self, partition: int) -> int:
         """See `FrameStream.now_ms`."""
         return self.server.clock.now_ms
 
     async def leave(self) -> None:
         """See `FrameStream.leave`."""
+        self.server.beats.pop(self.consumer, None)
 
-    def _take(self, lane: Sequence[int], places: int) -> list[Entry]:
-        taken: list[Entry] = []
-        for partition in lane:
+    def _take(self, group: Sequence[int], slots: int) -> list[Entry]:
+        taken, self._to_read_again = self._to_read_again[:slots], self._to_read_again[slots:]
+        for partition in group:
             pending = self.server.pending[partition]
             for entry_id, fields in self.server.entries[partition].items():
-                if entry_id not in pending and len(taken) < places:
-                    pending[entry_id] = _Pending(self.consumer, self.server.clock.now_ms, 1)
+                if entry_id not in pending and len(taken) < slots:
+                    pending[entry_id] = _Pending(self.consumer, 1)
                     taken.append(Entry(partition, entry_id, fields))
         return taken
 
-    def _owned(self, entry: Entry) -> _Pending | None:
-        row = self.server.pending[entry.partition].get(entry.id)
-        return row if row is not None and row.consumer == self.consumer else None
+    def _is_silent(self, consumer: str) -> bool:
+        beat_ms = self.server.beats.get(consumer, 0)
+        is_late = self.server.clock.now_ms - beat_ms > self.server.settings.lease_ms
+        return consumer != self.consumer and is_late
 
-    def _commit(self, commit: Commit) -> Fate:
+    def _use(self, use: SeqUse) -> CommitResult | None:
+        now_ms = self.server.clock.now_ms
+        seqs = self.server.seqs.setdefault((use.camera_id, use.key_id), {})
+        for seq in [seq for seq, until_ms in seqs.items() if until_ms < now_ms]:
+            del seqs[seq]
+        if use.seq in seqs:
+            return CommitResult.REPLAYED
+        if len(seqs) >= self.server.settings.max_seqs:
+            return CommitResult.MEMORY_FULL
+        seqs[use.seq] = use.until_ms
+        return None
+
+    def _commit(self, commit: Commit) -> CommitResult:
         entry, server = commit.entry, self.server
-        if entry.partition != NO_PARTITION and self._owned(entry) is None:
-            return Fate.NOT_OWNER
+        row = server.pending[entry.partition].get(entry.id)
+        if row is None or row.consumer != self.consumer:
+            return CommitResult.NOT_OWNER
         if commit.deadline_ms is not None and server.clock.now_ms > commit.deadline_ms:
-            return Fate.EXPIRED
-        if commit.seq is not None and commit.camera_id is not None:
-            seen = server.seen.setdefault(commit.camera_id, set())
-            if commit.seq in seen or (seen and commit.seq // 8 <= max(seen) // 8 - _WINDOW_BYTES):
-                return Fate.REPLAYED
-            seen.add(commit.seq)
-        if entry.partition != NO_PARTITION:
-            decision = unpack_decision(commit.decision)
-            server.decisions[entry.partition].append(decision)
-            if commit.error:
-                server.dead.append((decision, commit.error))
-            del server.pending[entry.partition][entry.id]
-            del server.entries[entry.partition][entry.id]
-        return Fate.COMMITTED
+            return CommitResult.EXPIRED
+        if commit.seq is not None and (refused := self._use(commit.seq)):
+            return refused
+        decision = unpack_decision(commit.decision)
+        server.decisions[entry.partition].append(decision)
+        server.signatures[entry.id] = commit.signature
+        if commit.error:
+            server.dead.append((decision, commit.error))
+        del server.pending[entry.partition][entry.id]
+        del server.entries[entry.partition][entry.id]
+        return CommitResult.COMMITTED
 
 
 @dataclass

@@ -34,7 +34,8 @@ from loadtest.ledger import percentile
 from loadtest.samples import load_samples
 from workers.client.door import follow
 from workers.stream.backlog import NOTHING, Backlog, read_backlog, total
-from workers.stream.connection import FAILURES, AsyncClient, connect
+from workers.stream.connection import Servers, connect
+from workers.stream.failure import FAILURES
 from workers.wire import keys
 from workers.wire.decision import Decision
 from workers.wire.signing import new_key, write_keys
@@ -93,7 +94,7 @@ class _Demo:
         self._view = _View()
         self._stop = asyncio.Event()
         self._surge_fps = 0.0
-        self._client: AsyncClient = connect(self._settings.url, timeout_s=5.0)
+        self._client: Servers = connect(self._settings.url, timeout_s=5.0)
         self._fleet = Fleet(self._client, camera_keys, load_samples(), self._settings.partitions)
 
     async def run(self, seconds: float) -> dict[str, Any]:

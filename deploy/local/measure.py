@@ -22,7 +22,7 @@ from deploy.local.stack import free_port, load_config, serve_application
 from loadtest.fleet import Fleet, Phase
 from loadtest.samples import load_samples
 from workers.client.door import follow
-from workers.stream.connection import AsyncClient, connect
+from workers.stream.connection import Servers, connect
 from workers.wire import keys
 from workers.wire.signing import new_key, write_keys
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 async def _measure(
-    server: ValkeyServer, client: AsyncClient, fleet: Fleet, partitions: int, seconds: float
+    server: ValkeyServer, client: Servers, fleet: Fleet, partitions: int, seconds: float
 ) -> dict[str, object]:
     reading = asyncio.create_task(_read(client, fleet, partitions))
     server_mb: list[float] = []
@@ -67,7 +67,7 @@ async def _measure(
     playing = asyncio.create_task(fleet.play(lambda: iter([Phase(seconds, FPS)])))
     while not playing.done():
         await asyncio.sleep(1)
-        info = await client.info("memory")
+        info = await client.execute("", "INFO", "memory")
         server_mb.append(info["used_memory"] / 2**20)
         replica_mb.append(max(_replica_rss_mb(), default=0.0))
     await playing
@@ -109,7 +109,7 @@ async def _restarts(server: ValkeyServer, fleet: Fleet) -> list[float]:
     return resumed_ms
 
 
-async def _read(client: AsyncClient, fleet: Fleet, partitions: int) -> None:
+async def _read(client: Servers, fleet: Fleet, partitions: int) -> None:
     after = {keys.decisions(partition): "0" for partition in range(partitions)}
     async for _, decision in follow(client, after):
         fleet.ledger.decide(decision, time.monotonic())

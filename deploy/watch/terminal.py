@@ -20,7 +20,7 @@ from workers.client.camera import Camera
 from workers.client.door import follow
 from workers.client.outbox import Sent
 from workers.stream.backlog import read_backlog
-from workers.stream.connection import AsyncClient, connect
+from workers.stream.connection import Servers, connect
 from workers.wire import keys
 from workers.wire.decision import Decision, unpack_decision
 
@@ -88,7 +88,9 @@ async def _show_decisions(
         after: dict[str, str] = {}
         past: list[tuple[str, Decision]] = []
         for name in _names(address, camera):
-            rows: Any = await client.xrevrange(name, count=max(1, last))
+            rows: Any = await client.execute(
+                name, "XREVRANGE", name, "+", "-", "COUNT", max(1, last)
+            )
             past += [(row.decode(), unpack_decision(fields[b"d"])) for row, fields in rows]
             after[name] = rows[0][0].decode() if rows else "0"
         past.sort(key=lambda row: row[1].decided_at_ms)
@@ -101,7 +103,7 @@ async def _show_decisions(
         await client.aclose()
 
 
-async def _new(client: AsyncClient, after: dict[str, str]) -> AsyncIterator[Decision]:
+async def _new(client: Servers, after: dict[str, str]) -> AsyncIterator[Decision]:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

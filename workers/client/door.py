@@ -1,92 +1,202 @@
-"""The door's side: what an integrator imports to read decisions and to act on them.
+"""The client's side at the door: what an integrator imports to read decisions and to act on them.
 
-async for decision in decisions_of(client, "gate-1", partitions=4):
-if opens_door(decision, now_ms=time.time() * 1000):
+door = Door(connect(url, timeout_s=5), "gate-1", door_key, partitions=4)
+async for decision in door.decisions():
+if door.opens(decision, now_ms=time.time() * 1000):
 unlock()
 """
 
 import asyncio
+import hmac
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from workers.stream.connection import UNAVAILABLE, AsyncClient
+from workers.stream.connection import Servers
+from workers.stream.failure import FAILURES, failure_of
 from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, unpack_decision
+from workers.wire.signing import sign
 
 _BLOCK_MS = 500
-_RETRY_S = 0.2
+_FIRST_PAUSE_S = 0.05
+_LAST_PAUSE_S = 1.0
 _PAGE = 500
 
 _log = logging.getLogger(__name__)
 
 
-def opens_door(decision: Decision, now_ms: float, max_age_ms: int = 3000) -> bool:
-    """Say whether a door may open on `decision`: only on a fresh `bona_fide`.
+def opens_door(
+    decision: Decision, now_ms: float, max_age_ms: int = 3000, max_ahead_ms: int = 1000
+) -> bool:
+    """Say whether a decision is one that a door may open on: a fresh `bona_fide`.
 
     Args:
         decision: of this door's camera.
         now_ms: the door controller's clock, Unix ms.
         max_age_ms: how long after its capture a frame may still open the door. A decision that
             was read late, say after a network failure, opens nothing.
+        max_ahead_ms: how far its stamps may lie ahead of the door controller's clock: a clock that
+            is behind would make any age look fresh.
     """
-    is_fresh = (
-        decision.captured_at_ms is not None
-        and now_ms - decision.captured_at_ms <= max_age_ms
-        and now_ms - decision.decided_at_ms <= max_age_ms
-    )
-    return decision.outcome is Outcome.BONA_FIDE and is_fresh
+    if decision.outcome is not Outcome.BONA_FIDE or decision.captured_at_ms is None:
+        return False
+    ages_ms = (now_ms - decision.captured_at_ms, now_ms - decision.decided_at_ms)
+    return all(-max_ahead_ms <= age_ms <= max_age_ms for age_ms in ages_ms)
 
 
-async def decisions_of(
-    client: AsyncClient, camera_id: str, partitions: int, after_id: str = "$"
-) -> AsyncIterator[Decision]:
-    """Yield one camera's decisions as they are committed, for ever.
+class Door:
+    """One door: it opens for its own camera's signed decisions, once for each frame."""
 
-    Args:
-        client: from `workers.stream.connection.connect`, with a time-out above 1 s.
-        camera_id: the camera of this door.
-        partitions: the deployment's number of partitions.
-        after_id: id of the last decision known; "$": only new ones; "0": all that are kept.
-    """
-    name = keys.camera_decisions(keys.partition_of(camera_id, partitions), camera_id)
-    after = await last_ids(client, [name]) if after_id == "$" else {name: after_id}
-    async for _, decision in follow(client, after):
-        yield decision
+    def __init__(
+        self,
+        servers: Servers,
+        camera_id: str,
+        door_key: bytes | None,
+        *,
+        partitions: int,
+        max_age_ms: int = 3000,
+        max_ahead_ms: int = 1000,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            servers: from `workers.stream.connection.connect`, with a time-out above 1 s.
+            camera_id: the camera of this door.
+            door_key: 32 bytes, from `livegate keys export` or `workers.wire.signing.door_key`;
+                None where the deployment takes unsigned frames.
+            partitions: the deployment's number of partitions.
+            max_age_ms: as in `opens_door`.
+            max_ahead_ms: as in `opens_door`.
+        """
+        self._servers = servers
+        self._camera_id = camera_id
+        self._door_key = door_key
+        self._limits = (max_age_ms, max_ahead_ms)
+        partition = keys.partition_of(camera_id, partitions)
+        self._stream = keys.camera_decisions(partition, camera_id)
+        self._opened: dict[int, float] = {}
+
+    async def decisions(self, after_id: str = "$") -> AsyncIterator[Decision]:
+        """Yield the camera's decisions as they are committed, for ever.
+
+        What is not signed with the door key, or is of another camera, is skipped and logged.
+
+        Args:
+            after_id: id of the last decision known; "$": only new ones; "0": all that are kept.
+        """
+        name = self._stream
+        after = await last_ids(self._servers, [name]) if after_id == "$" else {name: after_id}
+        async for entry_id, fields in _entries(self._servers, after):
+            packed = fields.get(b"d", b"")
+            if self._door_key is not None and not hmac.compare_digest(
+                sign(packed, self._door_key), fields.get(b"s", b"")
+            ):
+                _log.error("decision %s is not signed with the door key: skipped", entry_id)
+            elif (decision := _read(entry_id, packed)) is not None:
+                if decision.camera_id == self._camera_id:
+                    yield decision
+                else:
+                    _log.error("decision %s is of another camera: skipped", entry_id)
+
+    def opens(self, decision: Decision, now_ms: float) -> bool:
+        """Say whether to open on a decision, and note it: a second one of that seq opens nothing.
+
+        Args:
+            decision: from `decisions`.
+            now_ms: the door controller's clock, Unix ms.
+        """
+        max_age_ms, max_ahead_ms = self._limits
+        seq = decision.seq
+        if decision.camera_id != self._camera_id or seq is None or seq in self._opened:
+            return False
+        if not opens_door(decision, now_ms, max_age_ms, max_ahead_ms):
+            return False
+        # After that, it is too old to open anything anyway.
+        self._opened = {old: until for old, until in self._opened.items() if until >= now_ms}
+        self._opened[seq] = now_ms + max_age_ms + max_ahead_ms
+        return True
 
 
-async def last_ids(client: AsyncClient, names: Iterable[str]) -> dict[str, str]:
+async def last_ids(servers: Servers, names: Iterable[str]) -> dict[str, str]:
     """Return the id of each stream's newest entry: `follow` it from now on.
 
-    The server's own "$" would skip what is added between two reads.
+    The server's own "$" would skip what is added between two reads. An unreachable server is
+    waited for.
     """
     newest: dict[str, str] = {}
     for name in names:
-        rows: Any = await client.xrevrange(name, count=1)
+        rows = await _patiently(servers, name, "XREVRANGE", name, "+", "-", "COUNT", 1)
         newest[name] = rows[0][0].decode() if rows else "0"
     return newest
 
 
-async def follow(
-    client: AsyncClient, after: Mapping[str, str]
-) -> AsyncIterator[tuple[str, Decision]]:
-    """Yield (entry id, decision) of several decision streams of one server, for ever.
+async def follow(servers: Servers, after: Mapping[str, str]) -> AsyncIterator[tuple[str, Decision]]:
+    """Yield (entry id, decision) of several decision streams, for ever, whoever signed them.
 
-    An unreachable server is waited for; what was committed meanwhile comes afterwards.
+    An unreachable server is waited for; what was committed meanwhile comes afterwards. An entry
+    that can't be read is skipped and logged.
 
     Args:
-        client: from `workers.stream.connection.connect`, with a time-out above 1 s.
+        servers: from `workers.stream.connection.connect`, with a time-out above 1 s.
         after: the last entry id known, by the stream's name.
     """
-    last: Any = dict(after)
+    async for entry_id, fields in _entries(servers, after):
+        decision = _read(entry_id, fields.get(b"d", b""))
+        if decision is not None:
+            yield entry_id, decision
+
+
+async def _entries(
+    servers: Servers, after: Mapping[str, str]
+) -> AsyncIterator[tuple[str, Mapping[bytes, bytes]]]:
+    """Yield (entry id, fields) of streams; those that one read can cover are read by one task."""
+    found: asyncio.Queue[tuple[str, Mapping[bytes, bytes]]] = asyncio.Queue(_PAGE)
+    groups = [[name] for name in after] if servers.is_cluster else [list(after)]
+    readers = [
+        asyncio.create_task(_read_on(servers, {name: after[name] for name in group}, found))
+        for group in groups
+    ]
+    try:
+        while True:
+            yield await found.get()
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.wait(readers)
+
+
+async def _read_on(
+    servers: Servers,
+    last: dict[str, str],
+    found: "asyncio.Queue[tuple[str, Mapping[bytes, bytes]]]",
+) -> None:
     while True:
-        try:
-            answer: Any = await client.xread(last, count=_PAGE, block=_BLOCK_MS)
-        except UNAVAILABLE as error:
-            _log.warning("decisions can't be read, trying again: %s", error)
-            await asyncio.sleep(_RETRY_S)
-            continue
-        for name, rows in answer:
+        head = ("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS, "STREAMS")
+        answer = await _patiently(servers, next(iter(last)), *head, *last, *last.values())
+        for name, rows in answer or ():
             for entry_id, fields in rows:
                 last[name.decode()] = entry_id.decode()
-                yield entry_id.decode(), unpack_decision(fields[b"d"])
+                await found.put((entry_id.decode(), fields))
+
+
+async def _patiently(servers: Servers, key: str, *args: Any) -> Any:  # noqa: ANN401
+    """Run a command that only reads until the server answers it."""
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return await servers.execute(key, *args)
+        except FAILURES as error:
+            if not failure_of(error).is_transient:
+                raise
+            _log.warning("decisions can't be read, trying again: %s", error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+
+
+def _read(entry_id: str, packed: bytes) -> Decision | None:
+    try:
+        return unpack_decision(packed)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is skipped alone
+        _log.error("decision %s can't be read, skipped: %s", entry_id, type(error).__name__)
+        return None

@@ -5,9 +5,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 
-from redis.exceptions import OutOfMemoryError
-
-from workers.stream.connection import NOT_NOW, UNAVAILABLE
+from workers.stream.failure import FAILURES, failure_of
 from workers.wire import keys
 from workers.wire.frame import Frame, pack_frame, take_fields, unpack_frame
 from workers.wire.signing import sign
@@ -54,7 +52,7 @@ class Outbox:
         """Start empty; arguments as for `workers.client.camera.Camera`."""
         self._camera_id = camera_id
         self._key = key
-        self._stream = keys.frames(keys.partition_of(camera_id, partitions))
+        self.stream = keys.frames(keys.partition_of(camera_id, partitions))
         self._max_waiting = max_waiting
         # Strictly rising across restarts too: microseconds since 1970 outrun any frame rate.
         self._next_seq = time.time_ns() // 1000
@@ -93,7 +91,7 @@ class Outbox:
             if self._sending is None:
                 return None
             flat = [part for pair in self._sending.fields.items() for part in pair]
-            return ("XADD", self._stream, "*", *flat)
+            return ("XADD", self.stream, "*", *flat)
 
     def answered(self, answer: object) -> tuple[int, str] | None:
         """Note that the command went through; returns (seq, entry id) if it was a frame."""
@@ -110,9 +108,11 @@ class Outbox:
     def failed(self, error: Exception) -> float:
         """Note that the command failed; returns how long to wait before the next one, s."""
         with self._lock:
-            if self._is_line_up and not isinstance(error, (OutOfMemoryError, *NOT_NOW)):
+            # What nobody foresaw may have happened after the frame arrived, too.
+            failure = failure_of(error) if isinstance(error, FAILURES) else None
+            is_lost = failure is None or failure.may_have_run
+            if self._is_line_up and (is_lost or not (failure and failure.is_transient)):
                 self._sending = None
-                is_lost = isinstance(error, UNAVAILABLE)
                 self._count(unknown=int(is_lost), refused=int(not is_lost))
                 self._is_line_up = not is_lost
             self.sent = replace(self.sent, last_error=str(error))

@@ -1,4 +1,4 @@
-"""Credit, which bounds what a replica holds, and the queue in which frames wait for the network.
+"""A replica's micro-batches: slots, which bound what is in flight, and the queues between steps.
 
 Together they form the batches: no timer does. Whatever waits when the network gets free is the
 next batch, so at low load a frame never waits for company, and at high load the batches are full.
@@ -10,50 +10,46 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 
-class Credit:
-    """A fixed number of places for frames; whoever reads takes places first."""
+class Slots:
+    """A fixed number of slots for frames in flight; whoever reads takes slots first."""
 
-    def __init__(self, num_places: int) -> None:
-        """Start with all `num_places` free."""
-        self.num_places = num_places
-        self._num_free = num_places
-        self._changed = asyncio.Condition()
+    def __init__(self, num_slots: int) -> None:
+        """Start with all `num_slots` free."""
+        self.num_slots = num_slots
+        self._num_free = num_slots
+        self._has_changed = asyncio.Event()
         self._turn = asyncio.Lock()
 
     async def take(self, at_most: int) -> int:
-        """Wait until a place is free, then take up to `at_most` and return how many.
+        """Wait until a slot is free, then take up to `at_most` and return how many.
 
         First come, first served: who gives back and takes again goes behind those who wait.
         """
-        async with self._turn, self._changed:
-            await self._changed.wait_for(lambda: self._num_free > 0)
+        async with self._turn:
+            while self._num_free <= 0:
+                self._has_changed.clear()
+                await self._has_changed.wait()
             taken = min(at_most, self._num_free)
             self._num_free -= taken
             return taken
 
-    async def give_back(self, num_places: int) -> None:
-        """Free places that were taken."""
-        async with self._changed:
-            self._num_free += num_places
-            self._changed.notify_all()
-
-    async def all_free(self) -> None:
-        """Wait until nothing is held."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._num_free == self.num_places)
+    def give_back(self, num_slots: int) -> None:
+        """Free slots; a negative number takes some that were not asked for, and never waits."""
+        self._num_free += num_slots
+        self._has_changed.set()
 
 
 T = TypeVar("T")
 
 
-class ReadyQueue(Generic[T]):
-    """Frames that are decoded and wait for the network, oldest first."""
+class BatchQueue(Generic[T]):
+    """Items that wait for a step which takes several at once, oldest first."""
 
-    def __init__(self, kind: Callable[[T], object]) -> None:
+    def __init__(self, kind: Callable[[T], object] = lambda _: None) -> None:
         """Start empty and open; the items of one batch are of one `kind`, by identity."""
         self._kind = kind
         self._items: deque[T] = deque()
-        self._changed = asyncio.Event()
+        self._has_changed = asyncio.Event()
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -63,18 +59,18 @@ class ReadyQueue(Generic[T]):
     def put(self, item: T) -> None:
         """Add one at the end."""
         self._items.append(item)
-        self._changed.set()
+        self._has_changed.set()
 
     def close(self) -> None:
         """Let `take` return [] once nothing waits any more."""
         self._is_closed = True
-        self._changed.set()
+        self._has_changed.set()
 
     async def take(self, at_most: int) -> list[T]:
         """Wait for one, then return what waits, up to `at_most` of one kind; [] when closed."""
         while not self._items and not self._is_closed:
-            self._changed.clear()
-            await self._changed.wait()
+            self._has_changed.clear()
+            await self._has_changed.wait()
         batch: list[T] = []
         while self._items and len(batch) < at_most:
             if batch and self._kind(self._items[0]) is not self._kind(batch[0]):

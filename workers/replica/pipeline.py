@@ -1,14 +1,22 @@
-"""The way of a frame: read, verify, decode, batch, infer, decide, commit.
+"""The path of a frame: read, open, infer, decide, commit. One `Pipeline` is one replica.
 
-One `Pipeline` is one replica. All of it overlaps: while the network runs one batch, the next one
-is read and decoded and the last one is committed. Each frame that is read leaves by `_commit`,
-and by nothing else.
+| step    | method          | runs on            | on failure                  | metric          |
+| ------- | --------------- | ------------------ | --------------------------- | --------------- |
+| read    | `_read`         | loop, task a group | pauses, asks again          | latency: queue  |
+| reclaim | `_reclaim`      | loop, task a group | the same                    | reclaimed_total |
+| open    | `_open`         | decode pool        | `no_decision`, for it alone | latency: decode |
+| infer   | `_infer`        | infer thread       | one by one, `worker_failed` | latency: infer  |
+| decide  | `Judge.verdict` | loop               | -                           | decisions_total |
+| commit  | `Committer.run` | loop, task a group | finds out, tries again      | latency: commit |
 
-What happens when something fails: a frame that can't be verified or decoded gets `no_decision`,
-alone. A batch that fails in the network is tried again frame by frame, and a frame that fails
-alone gets `worker_failed`. If this process dies, its entries stay pending and another replica
-takes them over, one at a time; a commit that comes after that is refused. If the server can't be
-reached, the stream waits for it, and verdicts that got too old meanwhile become `expired`.
+All of it overlaps: while the network runs one batch, the next one is read and opened and the last
+one is committed. The *loop* is the event loop, a *group* the partitions of one Redis server. A
+frame takes a slot from when it is read until it is committed. A frame that came by HTTP takes the
+same steps up to decide, where `decide` waits for it.
+
+If this process dies, or stands still for a lease, its entries are reclaimed by another replica, and
+a commit that comes after that is refused. A step that fails in a way that nobody foresaw ends the
+replica: it reads no more, and what it had not decided is left to the others.
 """
 
 import asyncio
@@ -16,41 +24,23 @@ import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from model.data.planes import MODALITIES
-from model.data.quality import faults, measure
 from model.serving.predictor import Prediction, Predictor
-from workers.errors import WorkerError
-from workers.replica.batching import Credit, ReadyQueue
-from workers.replica.decode import decode
-from workers.replica.held import Decided, HeldFrame, Judge
+from workers.replica.batching import BatchQueue, Slots
+from workers.replica.committing import Committer, NotCommitted
+from workers.replica.in_flight import Decided, InFlight, Judge
+from workers.replica.opening import Opener
+from workers.replica.progress import PipelineStalled, Progress
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
-from workers.stream.delivery import NO_PARTITION, Entry, Fate, FrameStream
+from workers.stream.delivery import Entry, FrameStream
 from workers.wire.decision import Decision
-from workers.wire.frame import peek_camera_id, take_fields, unpack_frame
-from workers.wire.keys import partition_of
-from workers.wire.refusal import (
-    ClockAhead,
-    Expired,
-    FrameRefused,
-    LowQuality,
-    ModalityMissing,
-    Replayed,
-    WorkerFailed,
-    WrongPartition,
-)
+from workers.wire.refusal import FrameRefused, WorkerFailed
 from workers.wire.signing import Verifier
 
 _log = logging.getLogger(__name__)
-
-
-class PipelineStalled(WorkerError):
-    """The loop makes no headway; its frames are taken over once this replica is gone."""
-
-
-class NotCommitted(WorkerError):
-    """A frame that came by HTTP has no decision: send a new one."""
 
 
 class Pipeline:
@@ -68,256 +58,233 @@ class Pipeline:
         """Put the parts together; nothing runs before `run`."""
         self.predictor = predictor  # set another one, and it takes over between two batches
         self._stream = stream
-        self._verifier = verifier
         self._telemetry = telemetry
         self._settings = settings
         self._judge = Judge(replica)
-        self._credit = Credit(2 * settings.max_batch)
-        # Not out of the same credit: a reader holds that while it waits for the stream.
-        self._direct = asyncio.Semaphore(settings.max_batch)
-        self._ready = ReadyQueue[HeldFrame](kind=lambda held: held.predictor)
-        self._held: dict[tuple[int, str], HeldFrame] = {}
+        self._opener = Opener(verifier, settings)
+        self._progress = Progress(settings.stall_s, stream.is_available)
+        self._committer = Committer(
+            stream, self._judge, telemetry, settings, self._progress, self._end
+        )
+        num_reclaimed = max(1, settings.max_batch // 4)
+        self._slots = Slots(2 * settings.max_batch - num_reclaimed)
+        self._reclaim_slots = Slots(num_reclaimed)
+        self._http_slots = asyncio.Semaphore(settings.max_batch)
+        self._opened = BatchQueue[InFlight](kind=lambda frame: frame.predictor)
+        self._in_flight: set[InFlight] = set()
+        self._by_http: set[asyncio.Future[Decided]] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._is_draining = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._openers = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self._network = ThreadPoolExecutor(1, "infer")
-        self._is_draining = False
-        self._beat_s = time.monotonic()
+        self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
+        self._infer_thread = ThreadPoolExecutor(1, "infer")
         self._failure: BaseException | None = None
 
     async def run(self) -> None:
-        """Work until `drain` was called and all that is held is committed; then leave the group."""
+        """Work until `drain` was called and nothing is in flight; then leave the group."""
         await self._stream.join()
-        keeper = asyncio.create_task(self._keep_alive())
-        network = asyncio.create_task(self._infer())
-        for task in (keeper, network):
-            task.add_done_callback(self._finished)
+        groups = self._stream.groups
+        for group in groups:
+            self._committer.open(group)
+        working = [
+            self._spawn(self._infer()),
+            *(self._spawn(self._committer.run(g)) for g in groups),
+        ]
+        beating = self._spawn(self._beat())
+        reading = [self._spawn(read(g)) for g in groups for read in (self._read, self._reclaim)]
         try:
-            await asyncio.gather(*(self._read(lane) for lane in self._stream.lanes))
-            await self._credit.all_free()
-            await self._settle()
+            await asyncio.wait(reading)
+            await self._is_empty.wait()
         finally:
-            self._ready.close()
-            await network
-            await self._settle()
-            keeper.cancel()
-            self._openers.shutdown(wait=False)
-            self._network.shutdown(wait=False)
+            self._opened.close()
+            self._committer.close()
+            await asyncio.wait(working)
+            beating.cancel()
+            await asyncio.wait([beating])
+            for waiting in self._by_http:
+                waiting.set_exception(NotCommitted("the replica has stopped"))
+            self._decode_pool.shutdown(wait=False)
+            self._infer_thread.shutdown(wait=False)
             await self._stream.leave()
 
     def drain(self) -> None:
-        """Read no more; `run` returns once what is held is committed."""
-        self._is_draining = True
+        """Read no more; `run` returns once what is in flight is committed."""
+        self._is_draining.set()
 
-    async def decide(self, fields: Mapping[bytes, bytes]) -> Decision:
-        """Take one frame that did not come by the stream, through the same steps.
+    async def decide(self, fields: Mapping[bytes, bytes], received_s: float) -> Decision:
+        """Take one frame that came by HTTP through the same steps.
 
         Args:
             fields: `f` and `s`, as in a stream entry.
+            received_s: when the request began, monotonic; the frame's age counts from then.
 
         Returns:
             Its decision; the caller is the only one that sees it.
 
         Raises:
-            NotCommitted: whether the frame was seen before could not be told.
+            NotCommitted: it could not be decided, or not whether its seq is new.
         """
-        async with self._direct:
-            held = HeldFrame(Entry(NO_PARTITION, "", fields), arrived_at_ms=self._stream.now_ms())
-            await asyncio.wait([self._start(held)])
-        if held.done.cancelled():
-            raise NotCommitted("the decision could not be committed")
-        return held.done.result()
+        async with self._http_slots:
+            decided: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
+            self._by_http.add(decided)
+            waited_ms = (time.monotonic() - received_s) * 1000
+            arrived_at_ms = self._stream.now_ms(0) - int(waited_ms)
+            frame = InFlight(fields, arrived_at_ms, decided.set_result)
+            self._start(frame)
+            try:
+                return await self._committer.admit(await decided)
+            finally:
+                self._by_http.discard(decided)
+                self._end(frame)
 
     def check(self) -> None:
-        """Return if the loop makes headway.
+        """Return if every step makes headway.
 
         Raises:
-            PipelineStalled: it does not, although the server can be reached.
+            PipelineStalled: one does not, or has failed.
         """
         if self._failure is not None:
             raise PipelineStalled(f"a step failed: {self._failure!r}") from self._failure
-        silent_s = time.monotonic() - self._beat_s
-        if self._stream.is_available and silent_s > self._settings.stall_s:
-            raise PipelineStalled(f"no headway for {silent_s:.1f} s, {self.num_held} frames held")
+        self._progress.check()
 
     @property
-    def num_held(self) -> int:
-        """How many frames this replica holds."""
-        return len(self._held)
+    def num_in_flight(self) -> int:
+        """How many frames this replica works on."""
+        return len(self._in_flight)
 
-    async def _read(self, lane: Sequence[int]) -> None:
-        share = max(1, self._credit.num_places // len(self._stream.lanes))
-        while not self._is_draining:
-            self._beat_s = time.monotonic()
-            places = await self._credit.take(share)
-            entries = await self._stream.reclaim() or await self._stream.read(lane, places)
-            new = [entry for entry in entries if (entry.partition, entry.id) not in self._held]
-            await self._credit.give_back(places - len(new))
-            for entry in new:
-                done = self._start(HeldFrame(entry, arrived_at_ms=entry.arrived_at_ms))
-                if entry.deliveries > 1:
-                    # Whoever held it last died or hung. It goes alone, so that a frame which
-                    # kills replicas does not take others with it each time.
-                    self._telemetry.reclaimed()
-                    await asyncio.wait([done])
+    async def _read(self, group: Sequence[int]) -> None:
+        share = max(1, self._slots.num_slots // len(self._stream.groups))
+        while not self._is_draining.is_set():
+            slots = await self._slots.take(share)
+            with self._progress.at("read", group):
+                entries = await self._stream.read(group, slots)
+            self._slots.give_back(slots - len(entries))
+            for entry in entries:
+                self._start_entry(entry, self._slots)
 
-    def _start(self, held: HeldFrame) -> "asyncio.Future[Decision]":
-        held.timing_ms["queue"] = float(max(0, self._stream.now_ms() - held.arrived_at_ms))
-        self._held[held.key] = held
-        self._spawn(self._prepare(held))
-        return held.done
+    async def _reclaim(self, group: Sequence[int]) -> None:
+        """Take over what silent replicas left, beside what is new, and see it through.
 
-    async def _prepare(self, held: HeldFrame) -> None:
+        So a frame that ends replicas takes no more along than what was reclaimed with it.
+        """
+        while not self._is_draining.is_set():
+            slots = await self._reclaim_slots.take(self._reclaim_slots.num_slots)
+            with self._progress.at("reclaim", group):
+                entries = await self._stream.reclaim(group, slots)
+            self._reclaim_slots.give_back(slots - len(entries))
+            for entry in entries:
+                self._telemetry.reclaimed()
+                self._start_entry(entry, self._reclaim_slots)
+            if not entries:
+                await self._pause(self._settings.stream.lease_ms / 4000)
+
+    def _start_entry(self, entry: Entry, slots: Slots) -> None:
+        put = self._committer.queue_of(entry.partition).put
+        self._start(InFlight(entry.fields or {}, entry.arrived_at_ms, put, entry, slots))
+
+    def _start(self, frame: InFlight) -> None:
+        waited_ms = self._now_ms(frame) - frame.arrived_at_ms
+        frame.timing_ms["queue"] = float(max(0, waited_ms))
+        self._in_flight.add(frame)
+        self._is_empty.clear()
+        self._spawn(self._open(frame))
+
+    async def _open(self, frame: InFlight) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._openers, self._open, held)
+            opening = partial(self._opener.open, frame, self.predictor, self._now_ms(frame))
+            with self._progress.at("open"):
+                await asyncio.get_running_loop().run_in_executor(self._decode_pool, opening)
         except FrameRefused as refused:
-            await self._refuse([held], refused)
+            self._refuse(frame, refused)
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame only
-            _log.exception("a frame could not be opened: %s", held.entry.id)
-            await self._refuse([held], WorkerFailed(f"opening it failed: {error!r:.200}"))
+            _log.exception("a frame could not be opened")
+            self._refuse(frame, WorkerFailed(f"opening it failed: {type(error).__name__}"))
         else:
-            self._ready.put(held)
-
-    def _open(self, held: HeldFrame) -> None:
-        """Verify and decode, in a thread; what is learned stays on `held` even if it is refused."""
-        started_s = time.perf_counter()
-        try:
-            self._verify(held)
-            self._decode(held)
-        finally:
-            held.decode_s = time.perf_counter() - started_s
-            held.finish_stage("decode")
-
-    def _verify(self, held: HeldFrame) -> None:
-        entry = held.entry
-        if entry.fields is None:
-            raise WorkerFailed(f"handed out {entry.deliveries} times without a decision")
-        packed, signature = take_fields(entry.fields, self._settings.max_frame_bytes)
-        held.camera_id = peek_camera_id(packed)
-        partition = partition_of(held.camera_id, self._settings.stream.partitions)
-        if entry.partition not in (partition, NO_PARTITION):
-            raise WrongPartition(f"frames of {held.camera_id} belong in partition {partition}")
-        self._verifier.verify(held.camera_id, packed, signature)
-        held.is_proven = True
-        held.frame = unpack_frame(packed)
-        self._check_age(held)
-
-    def _decode(self, held: HeldFrame) -> None:
-        assert held.frame is not None  # noqa: S101 - verified before
-        predictor = held.predictor = self.predictor
-        held.planes = decode(held.frame, predictor.size, predictor.crop_margin)
-        box = held.frame.face_box
-        held.quality = measure(held.planes, None if box is None else min(box[2:]))
-        if found := faults(held.quality, predictor.quality):
-            raise LowQuality("; ".join(found))
-        if predictor.threshold_for(held.planes.present) is None:
-            raise ModalityMissing(f"no threshold for {'+'.join(held.planes.present)}")
+            self._opened.put(frame)
 
     async def _infer(self) -> None:
-        while batch := await self._ready.take(self._settings.max_batch):
-            fresh: list[HeldFrame] = []
-            for held in batch:
-                held.finish_stage("batch")
-                try:
-                    self._check_age(held)
-                    fresh.append(held)
-                except FrameRefused as refused:
-                    self._spawn(self._refuse([held], refused))
-            if fresh:
-                self._spawn(self._commit(await self._judge_batch(fresh)))
+        while batch := await self._opened.take(self._settings.max_batch):
+            if fresh := [frame for frame in batch if self._is_fresh(frame)]:
+                for decided in await self._judge_batch(fresh):
+                    decided.frame.on_decided(decided)
 
-    async def _judge_batch(self, batch: Sequence[HeldFrame]) -> list[Decided]:
+    def _is_fresh(self, frame: InFlight) -> bool:
+        frame.finish_stage("batch")
         try:
-            prediction = await asyncio.get_running_loop().run_in_executor(
-                self._network, self._predict, batch
-            )
+            self._opener.check_age(frame, self._now_ms(frame))
+        except FrameRefused as refused:
+            self._refuse(frame, refused)
+            return False
+        return True
+
+    async def _judge_batch(self, batch: Sequence[InFlight]) -> list[Decided]:
+        try:
+            with self._progress.at("infer"):
+                prediction = await asyncio.get_running_loop().run_in_executor(
+                    self._infer_thread, self._predict, batch
+                )
         except Exception as error:  # noqa: BLE001 - whatever it is, no frame is lost by it
             _log.exception("the network failed on a batch of %d", len(batch))
             if len(batch) > 1:
-                return [decided for held in batch for decided in await self._judge_batch([held])]
+                return [decided for frame in batch for decided in await self._judge_batch([frame])]
             failed = WorkerFailed(f"the network failed on it: {error!r:.200}")
-            return [self._judge.refusal(batch[0], failed, self._stream.now_ms())]
-        for held in batch:
-            held.finish_stage("infer")
-        return [
-            self._judge.verdict(held, float(score), _shares(row), len(batch), self._stream.now_ms())
-            for held, score, row in zip(batch, prediction.scores, prediction.shares, strict=True)
-        ]
+            return [self._judge.refusal(batch[0], failed, self._now_ms(batch[0]))]
+        decided = []
+        for frame, score, row in zip(batch, prediction.scores, prediction.shares, strict=True):
+            frame.finish_stage("infer")
+            weights, now_ms = _shares(row), self._now_ms(frame)
+            decided.append(self._judge.verdict(frame, float(score), weights, len(batch), now_ms))
+        return decided
 
-    def _predict(self, batch: Sequence[HeldFrame]) -> Prediction:
+    def _predict(self, batch: Sequence[InFlight]) -> Prediction:
         predictor = batch[0].predictor
         assert predictor is not None  # noqa: S101 - only decoded frames get here
         started_s = time.perf_counter()
-        prediction = predictor.predict([held.planes for held in batch if held.planes is not None])
+        prediction = predictor.predict([each.planes for each in batch if each.planes is not None])
         self._telemetry.inferred(
-            len(batch), time.perf_counter() - started_s, [held.decode_s for held in batch]
+            len(batch), time.perf_counter() - started_s, [each.decode_s for each in batch]
         )
         return prediction
 
-    async def _refuse(self, batch: Sequence[HeldFrame], refused: FrameRefused) -> None:
-        now_ms = self._stream.now_ms()
-        await self._commit([self._judge.refusal(held, refused, now_ms) for held in batch])
+    def _refuse(self, frame: InFlight, refused: FrameRefused) -> None:
+        frame.on_decided(self._judge.refusal(frame, refused, self._now_ms(frame)))
 
-    async def _commit(self, batch: Sequence[Decided]) -> None:
-        """Make decisions visible and free their places: the only way out for a frame."""
-        commits = [decided.to_commit(self._settings.deadline_ms) for decided in batch]
-        fates = await self._stream.commit(commits)
-        for decided, fate in zip(batch, fates, strict=True):
-            if fate is Fate.EXPIRED:
-                await self._refuse([decided.held], Expired("too old by the time of its commit"))
-            elif fate is Fate.REPLAYED:
-                await self._refuse([decided.held], Replayed("its seq was decided before"))
-            else:
-                await self._release(decided, fate)
+    def _now_ms(self, frame: InFlight) -> int:
+        return self._stream.now_ms(frame.partition)
 
-    async def _release(self, decided: Decided, fate: Fate) -> None:
-        held, decision = decided.held, decided.decision
-        del self._held[held.key]
-        if held.entry.partition != NO_PARTITION:
-            await self._credit.give_back(1)
-        if fate is Fate.COMMITTED:
-            self._telemetry.committed(decision)
-            if decided.error:
-                self._telemetry.gave_up()
-            held.done.set_result(decision)
-            return
-        held.done.cancel()
-        if fate is Fate.NOT_OWNER:
-            self._telemetry.commit_refused()
-        else:
-            _log.error("a key of camera %s is not of its type: delete it", held.camera_id)
-
-    async def _keep_alive(self) -> None:
-        """Tell the server, three times a lease, that what is held is being worked on."""
+    async def _beat(self) -> None:
+        """Keep this replica's entries its own: three beats a lease."""
         while True:
+            await self._stream.beat()
             await asyncio.sleep(self._settings.stream.lease_ms / 3000)
-            entries = [held.entry for held in self._held.values()]
-            if lost := await self._stream.hold(entries):
-                _log.warning("%d held entries were taken over by another replica", len(lost))
 
-    def _check_age(self, held: HeldFrame) -> None:
-        assert held.frame is not None  # noqa: S101 - only verified frames have an age
-        age_ms = self._stream.now_ms() - held.born_at_ms
-        if age_ms > self._settings.deadline_ms:
-            raise Expired(f"{age_ms} ms old")
-        ahead_ms = held.frame.captured_at_ms - self._stream.now_ms()
-        if ahead_ms > self._settings.max_clock_skew_ms:
-            raise ClockAhead(f"captured_at_ms is {ahead_ms} ms ahead: set the camera's clock")
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._is_draining.wait()
+        except TimeoutError:
+            return
 
-    async def _settle(self) -> None:
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    def _end(self, frame: InFlight) -> None:
+        self._in_flight.discard(frame)
+        if not self._in_flight:
+            self._is_empty.set()
 
-    def _spawn(self, step: Coroutine[None, None, None]) -> None:
+    def _spawn(self, step: Coroutine[None, None, None]) -> "asyncio.Task[None]":
         task = asyncio.ensure_future(step)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A defect of ours: its frames are stuck here, so let this replica be replaced.
+            # A defect of ours: let this replica be replaced.
             _log.error("a step failed: %r", error, exc_info=error)
             self._failure = error
+            self._is_draining.set()
+            self._is_empty.set()
 
 
 def _shares(row: Sequence[float]) -> dict[str, float]:

@@ -89,10 +89,10 @@ class Telemetry:
         self._gauges = {
             name: metrics.Gauge(f"livegate_{name}", description, ())
             for name, description in {
-                "held": "Frames that this replica holds.",
-                "pending": "Frames that any replica holds.",
-                "waiting": "Frames that no replica was given yet.",
-                "oldest_age_ms": "How long the oldest frame has been in the stream, ms.",
+                "in_flight": "Frames that this replica works on.",
+                "pending": "Entries that some replica was given and has not committed yet.",
+                "waiting": "Entries that no replica was given yet.",
+                "oldest_age_ms": "How long the oldest entry has been in the stream, ms.",
                 "service_rate_fps": "Frames a second that this replica could do.",
             }.items()
         }

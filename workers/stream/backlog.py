@@ -7,8 +7,10 @@ from then until its decision is committed. A replica calls the frames it works o
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from workers.stream.connection import AsyncClient
-from workers.stream.lua import script_text
+from redis.exceptions import ResponseError
+
+from workers.stream.connection import Servers
+from workers.stream.scripts import script
 from workers.wire import keys
 
 
@@ -56,14 +58,19 @@ def total(partitions: Sequence[Backlog]) -> Backlog:
     )
 
 
-async def read_backlog(client: AsyncClient, partitions: Iterable[int]) -> list[Backlog]:
-    """Return the figures of each partition, each of one instant of the server.
+async def read_backlog(servers: Servers, partitions: Iterable[int]) -> list[Backlog]:
+    """Return the figures of each partition, in their order, each of one instant of its server.
 
     Raises:
-        redis.exceptions.RedisError: the server can't be reached, or refuses.
+        redis.exceptions.RedisError: a server can't be reached, or refuses.
     """
-    script = client.register_script(script_text("backlog"))
-    return [
-        Backlog(*await script(keys=[keys.frames(partition)], args=[keys.GROUP]))
-        for partition in partitions
-    ]
+    names = [keys.frames(partition) for partition in partitions]
+    found: dict[str, Backlog] = {}
+    for group in await servers.groups(names):
+        server = await servers.of(group[0])
+        rows = await server.run(script("backlog"), [], [keys.GROUP, *group])
+        for name, row in zip(group, rows, strict=True):
+            if isinstance(row, bytes):
+                raise ResponseError(f"{name}: {row.decode()}")
+            found[name] = Backlog(*row)
+    return [found[name] for name in names]

@@ -1,53 +1,222 @@
-"""How this product connects to Redis or Valkey: one place for time-outs and the no-retry rule.
+"""Connections to one Redis or Valkey server, or to each primary of a Redis Cluster.
 
-redis-py retries a command whose reply got lost. For a write that means twice: one XADD leaves two
-entries. So every client here is made with no retries at all, and whoever calls decides what a
-lost reply means for it.
+redis-py repeats a command whose reply got lost. For a write that means twice: one XADD leaves two
+entries. So no client here retries, and whoever calls decides what a lost reply means.
+
+Why not redis-py's own cluster client: it asks one node, by turns, where a key is and what the
+cluster looks like, and all commands wait for that answer. With that node gone or hung, the healthy
+shards stand still. Here each server has connections of its own, the slot of a key is computed, and
+the map of slots is asked of all known servers at once: the first answer counts.
 """
 
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Iterable
 from typing import Any
 
-import redis
-import redis.asyncio
-from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio import Redis
+from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,  # noqa: A004 - redis-py's own name
-    MasterDownError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    TimeoutError,  # noqa: A004 - redis-py's own name
-    TryAgainError,
-)
-from redis.retry import Retry
+from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError, NoScriptError
+from redis.exceptions import ConnectionError as LineError
 
-# The server said "not now" and did nothing: it restarts, loads its file, or fails over.
-NOT_NOW: tuple[type[Exception], ...] = (
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    ReadOnlyError,
-    TryAgainError,
-)
-# What passes by itself: the above, or the line broke. A cluster of which no server answers is no
-# RedisError to redis-py.
-UNAVAILABLE: tuple[type[Exception], ...] = (
-    *NOT_NOW,
-    ConnectionError,
-    TimeoutError,
-    RedisClusterException,
-)
-FAILURES: tuple[type[Exception], ...] = (RedisError, RedisClusterException, OSError)
+from workers.stream.failure import FAILURES, Failure, failure_of
 
-AsyncClient = redis.asyncio.Redis | RedisCluster
+# A command that finds no connection free waits for one: a busy client is not a server that is away.
+_MAX_CONNECTIONS = 32
+_MAP_TIMEOUT_S = 1.0
+_MAP_PAUSE_S = 0.2
+
+_log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
 
 
-def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> AsyncClient:
-    """Return an asyncio client; nothing is sent before the first command.
+class Script:
+    """A Lua script, known to a server by the hash of its text."""
+
+    def __init__(self, text: str) -> None:
+        """Hash the text; nothing is sent."""
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Server:
+    """One server that takes writes, with connections of its own."""
+
+    def __init__(self, pool: BlockingConnectionPool) -> None:
+        """Connect to nothing yet."""
+        self.client: Redis = Redis(connection_pool=pool)
+        self.is_available = True
+
+    async def execute(self, *args: Any) -> Any:  # noqa: ANN401 - as redis-py answers
+        """Run one command, once.
+
+        Raises:
+            redis.exceptions.RedisError: it failed; `workers.stream.failure` says what that means.
+        """
+        try:
+            answer = await self.client.execute_command(*args)  # type: ignore[no-untyped-call]
+        except FAILURES as error:
+            failure = failure_of(error)
+            self.is_available = not failure.is_transient or failure is Failure.FULL
+            if failure is Failure.NOT_PRIMARY:
+                # The address may lead to another server by now, but not on this connection.
+                await self.client.connection_pool.disconnect(inuse_connections=False)
+            raise
+        self.is_available = True
+        return answer
+
+    async def execute_asking(self, *args: Any) -> Any:  # noqa: ANN401
+        """Run one command on the server that a slot is on its way to."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.execute_command("ASKING")
+        pipe.execute_command(*args)
+        return (await pipe.execute())[-1]
+
+    async def run(self, script: Script, names: Iterable[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
+        """Run a script here, whatever keys it names."""
+        return await _run(self.execute, script, names, args)
+
+
+class Servers:
+    """All servers of a deployment that take writes; a single one is a cluster of one."""
+
+    def __init__(self, url: str, *, cluster: bool, timeout_s: float) -> None:
+        """Make the first client; nothing is sent before the first command."""
+        self._pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_MAX_CONNECTIONS,
+            timeout=None,
+            protocol=2,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.is_cluster = cluster
+        self._seed = Server(self._pool)
+        self._by_address: dict[Address, Server] = {}
+        self._known: set[Address] = set()
+        self._slots: dict[int, Server] = {}
+        self._mapping: asyncio.Task[None] | None = None
+        self._map_at_s = 0.0
+
+    async def of(self, key: str) -> Server:
+        """Return the server that has a key.
+
+        Raises:
+            redis.exceptions.ConnectionError: no server of the cluster answers, or none has it.
+        """
+        if not self.is_cluster:
+            return self._seed
+        slot = key_slot(key.encode())
+        if slot not in self._slots:
+            await self._learn()
+        if slot not in self._slots:
+            raise LineError(f"no server of the cluster has the slot of {key}")
+        return self._slots[slot]
+
+    async def groups(self, names: Iterable[str]) -> list[list[str]]:
+        """Return keys in groups, one for each server that has any of them.
+
+        Raises:
+            redis.exceptions.ConnectionError: as `of`.
+        """
+        found: dict[Server, list[str]] = {}
+        for name in names:
+            found.setdefault(await self.of(name), []).append(name)
+        return list(found.values())
+
+    async def execute(self, key: str, *args: Any) -> Any:  # noqa: ANN401
+        """Run one command on the server that has `key`, and follow one redirection.
+
+        Raises:
+            redis.exceptions.RedisError: it failed; `workers.stream.failure` says what that means.
+        """
+        server = await self.of(key)
+        try:
+            return await server.execute(*args)
+        except MovedError as moved:
+            self._look_again()
+            target = self._at((moved.host, moved.port))
+            self._slots[moved.slot_id] = target
+            return await target.execute(*args)
+        except AskError as ask:
+            return await self._at((ask.host, ask.port)).execute_asking(*args)
+        except FAILURES as error:
+            if failure_of(error).is_transient:
+                self._look_again()
+            raise
+
+    async def run(self, script: Script, names: list[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
+        """Run a script whose keys are all on one server; see `execute`."""
+
+        async def execute(*command: Any) -> Any:  # noqa: ANN401
+            return await self.execute(names[0], *command)
+
+        return await _run(execute, script, names, args)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._mapping is not None:
+            self._mapping.cancel()
+            await asyncio.wait([self._mapping])
+        for server in {self._seed, *self._by_address.values()}:
+            await server.client.aclose()
+            await server.client.connection_pool.disconnect()
+
+    def _look_again(self) -> None:
+        """Ask for the map of slots in the background: the command that failed does not wait."""
+        if self.is_cluster and (self._mapping is None or self._mapping.done()):
+            self._mapping = asyncio.create_task(self._learn_later())
+
+    async def _learn_later(self) -> None:
+        await asyncio.sleep(max(0.0, self._map_at_s + _MAP_PAUSE_S - time.monotonic()))
+        try:
+            await self._learn()
+        except FAILURES as error:
+            _log.warning("no server of the cluster says where the slots are: %s", error)
+
+    async def _learn(self) -> None:
+        self._map_at_s = time.monotonic()
+        asked = [self._seed, *(self._at(address) for address in self._known)]
+        tasks = [asyncio.create_task(_slots_of(server)) for server in asked]
+        try:
+            self._take(await _first_result(tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def _take(self, rows: list[tuple[int, int, Address, list[Address]]]) -> None:
+        slots: dict[int, Server] = {}
+        known: set[Address] = set()
+        for first, last, primary, replicas in rows:
+            server = self._at(primary)
+            slots.update(dict.fromkeys(range(first, last + 1), server))
+            known |= {primary, *replicas}
+        self._slots, self._known = slots, known
+
+    def _at(self, address: Address) -> Server:
+        if address not in self._by_address:
+            options = {**self._pool.connection_kwargs, "host": address[0], "port": address[1]}
+            pool = BlockingConnectionPool(
+                max_connections=_MAX_CONNECTIONS,
+                timeout=None,
+                connection_class=self._pool.connection_class,
+                **options,
+            )
+            self._by_address[address] = Server(pool)
+        return self._by_address[address]
+
+
+def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Servers:
+    """Return the servers behind a URL; nothing is sent before the first command.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`, with user and password where needed.
@@ -55,29 +224,36 @@ def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Async
         timeout_s: how long to connect, and how long to wait for a reply. A read that blocks
             needs more than it blocks for.
     """
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "socket_keepalive": True,
-        "retry": AsyncRetry(NoBackoff(), 0),
-    }
-    if cluster:
-        return RedisCluster.from_url(url, **options)
-    return redis.asyncio.Redis.from_url(url, **options)
+    return Servers(url, cluster=cluster, timeout_s=timeout_s)
 
 
-def connect_blocking(
-    url: str, *, cluster: bool = False, timeout_s: float = 2.0
-) -> "redis.Redis | redis.RedisCluster":
-    """Return a client for threads, under the same rules; arguments as for `connect`."""
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "socket_keepalive": True,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if cluster:
-        return redis.RedisCluster.from_url(url, **options)
-    return redis.Redis.from_url(url, **options)
+async def _run(execute: Any, script: Script, names: Iterable[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
+    keys = list(names)
+    try:
+        return await execute("EVALSHA", script.sha, len(keys), *keys, *args)
+    except NoScriptError:
+        return await execute("EVAL", script.text, len(keys), *keys, *args)
+
+
+async def _slots_of(server: Server) -> list[tuple[int, int, Address, list[Address]]]:
+    async with asyncio.timeout(_MAP_TIMEOUT_S):
+        answer = await server.execute("CLUSTER SLOTS")
+    asked = server.client.connection_pool.connection_kwargs.get("host", "")
+    return [
+        (first, last, _address(primary, asked), [_address(replica, asked) for replica in replicas])
+        for first, last, primary, *replicas in answer
+    ]
+
+
+def _address(node: list[Any], asked: str) -> Address:
+    return (node[0].decode() or asked, int(node[1]))
+
+
+async def _first_result(tasks: list["asyncio.Task[Any]"]) -> Any:  # noqa: ANN401
+    failed: Exception = LineError("no server is known")
+    for done in asyncio.as_completed(tasks):
+        try:
+            return await done
+        except FAILURES as error:  # a TimeoutError is an OSError
+            failed = error
+    raise LineError(f"no server of the cluster answers: {failed}")

@@ -4,12 +4,17 @@
 contract test runs against both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-NO_PARTITION = -1
+
+class EntryKey(NamedTuple):
+    """What names an entry among all entries: ids are unique in their partition only."""
+
+    partition: int
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,7 @@ class Entry:
     """One delivered stream entry, owned by this consumer until it is committed.
 
     Attributes:
-        partition: whose frames stream it is of; NO_PARTITION for a frame of no stream.
+        partition: whose frames stream it is in.
         id: the entry's id; its first part is the server's Unix ms of arrival.
         fields: the entry's fields; None once it was delivered too often and is given up on.
         deliveries: how often it was handed out, this time included.
@@ -29,9 +34,31 @@ class Entry:
     deliveries: int = 1
 
     @property
+    def key(self) -> EntryKey:
+        """What names it."""
+        return EntryKey(self.partition, self.id)
+
+    @property
     def arrived_at_ms(self) -> int:
         """Unix ms, by the server's clock (unless a camera chose the id itself)."""
         return int(self.id.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class SeqUse:
+    """A proven frame's use of its seq, to be checked and remembered.
+
+    Attributes:
+        camera_id: whose.
+        key_id: of the key that proved it: a new key has a memory of its own.
+        seq: 0 to 2**64 - 1.
+        until_ms: Unix ms until which a second frame with this seq is a replay.
+    """
+
+    camera_id: str
+    key_id: str
+    seq: int
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,68 +68,97 @@ class Commit:
     Attributes:
         entry: the entry to ack and delete with it.
         decision: the bytes of the field `d`.
+        signature: the field `s`, for the door; empty where the frame's origin is not proven.
         camera_id: whose stream shows it too; None where the frame's origin is not proven.
-        seq: to be noted in the camera's anti-replay window; None: not checked, not noted.
+        seq: its use of its seq; None: neither checked nor remembered.
         deadline_ms: Unix ms after which this decision must not be committed; None: never.
         error: why the frame is given up on; it then leaves a dead letter. Empty: it is not.
     """
 
     entry: Entry
     decision: bytes
+    signature: bytes = b""
     camera_id: str | None = None
-    seq: int | None = None
+    seq: SeqUse | None = None
     deadline_ms: int | None = None
     error: str = ""
 
 
-class Fate(IntEnum):
-    """What became of a commit; the numbers are those of `scripts/commit.lua`."""
+class CommitResult(IntEnum):
+    """What became of a commit; the scripts are given these names and numbers."""
 
     COMMITTED = 1
     NOT_OWNER = 2
-    REPLAYED = 3
-    EXPIRED = 4
-    BLOCKED = 5
+    """Another replica has taken the entry over, or the stream no longer has it."""
+    EXPIRED = 3
+    """The deadline has passed: the decision must not become visible."""
+    REPLAYED = 4
+    """The seq was used before."""
+    MEMORY_FULL = 5
+    """Too many seqs of the camera are remembered to take another one."""
+    BLOCKED = 6
+    """A key of the entry can't be written; the log says which, and why."""
 
 
 class FrameStream(Protocol):
     """What the pipeline needs of a stream."""
 
-    lanes: Sequence[Sequence[int]]
-    """The partitions, grouped by what one read can cover."""
-    is_available: bool
-    """Whether the server answered the last time it was asked."""
+    groups: Sequence[Sequence[int]]
+    """The partitions, in shard groups: one for each server that has any, known once joined."""
 
     async def join(self) -> None:
-        """Become a member of the consumer group, making what is missing."""
+        """Become a member of the consumer group, making what is missing; waits for the server."""
         ...
 
-    async def read(self, lane: Sequence[int], places: int) -> list[Entry]:
-        """Return up to `places` new entries of a lane's partitions; waits a moment for the first.
+    async def read(self, group: Sequence[int], slots: int) -> list[Entry]:
+        """Return up to `slots` new entries of a shard group; waits a moment for the first.
 
-        An unreachable server is waited for: the answer is then [], after a pause.
+        Entries that were delivered to this consumer in a reply that got lost are among them. An
+        unreachable server is waited for: the answer is then [], after a pause.
         """
         ...
 
-    async def reclaim(self) -> list[Entry]:
-        """Return at most one entry whose consumer has been silent for the lease."""
-        ...
+    async def reclaim(self, group: Sequence[int], slots: int) -> list[Entry]:
+        """Return entries of consumers that have been silent for the lease; [] if there are none.
 
-    async def hold(self, entries: Sequence[Entry]) -> set[str]:
-        """Keep `entries` from being reclaimed; return the ids that are no longer ours."""
-        ...
-
-    async def commit(self, commits: Sequence[Commit]) -> list[Fate]:
-        """Make decisions visible, each one fenced; waits for an unreachable server.
-
-        For an entry of no stream only age and seq are checked, and the seq is noted.
+        Up to `slots` that were handed out once before; one that was handed out more often comes
+        alone, for it may be what ended the others.
         """
         ...
 
-    def now_ms(self) -> int:
-        """Return the server's clock, Unix ms."""
+    async def beat(self) -> None:
+        """Say that this consumer is alive; three times a lease keeps its entries its own."""
+        ...
+
+    async def commit(
+        self, commits: Sequence[Commit], on_wait: Callable[[], None] | None = None
+    ) -> list[CommitResult]:
+        """Make decisions of one shard group visible, each one fenced.
+
+        An unreachable server is waited for; `on_wait` is called once when that begins.
+        """
+        ...
+
+    def release(self, entry: Entry, *, is_ours: bool) -> None:
+        """Note that an entry is in flight no more; one that `is_ours` still is read again later."""
+        ...
+
+    async def admit(self, use: SeqUse) -> CommitResult:
+        """Check and remember the seq of a frame that is in no stream.
+
+        Returns:
+            COMMITTED, REPLAYED, MEMORY_FULL or BLOCKED.
+        """
+        ...
+
+    def is_available(self, group: Sequence[int]) -> bool:
+        """Say whether the group's server answered the last time it was asked."""
+        ...
+
+    def now_ms(self, partition: int) -> int:
+        """Return the clock of a partition's server, Unix ms; it never steps back."""
         ...
 
     async def leave(self) -> None:
-        """Leave the group; entries still held are left to be reclaimed."""
+        """Leave the group; entries still in flight are left to be reclaimed."""
         ...

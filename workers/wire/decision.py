@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 
 import msgpack
@@ -27,6 +27,7 @@ class Reason(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     UNKNOWN_CAMERA = "unknown_camera"
     REPLAYED = "replayed"
+    SEQ_MEMORY_FULL = "seq_memory_full"
     MALFORMED = "malformed"
     UNDECODABLE = "undecodable"
     TOO_LARGE = "too_large"
@@ -62,6 +63,9 @@ class Decision:
     quality: Mapping[str, float] = field(default_factory=dict)
 
 
+_KEYS = frozenset(each.name for each in fields(Decision))
+
+
 def pack_decision(decision: Decision) -> bytes:
     """Return the bytes of the field `d`."""
     body = {"v": VERSION, **asdict(decision)}
@@ -74,6 +78,8 @@ def pack_decision(decision: Decision) -> bytes:
 def unpack_decision(packed: bytes) -> Decision:
     """Return the decision in `packed`, as written by `pack_decision`.
 
+    Keys that this version does not know are ignored: a later one may add some.
+
     Raises:
         ValueError: the bytes are not a decision of version 1.
     """
@@ -83,4 +89,4 @@ def unpack_decision(packed: bytes) -> Decision:
     body["outcome"] = Outcome(body["outcome"])
     body["reason"] = Reason(body["reason"]) if body["reason"] is not None else None
     body["modalities"] = tuple(body["modalities"])
-    return Decision(**body)
+    return Decision(**{name: value for name, value in body.items() if name in _KEYS})

@@ -19,6 +19,11 @@ def frames(partition: int) -> str:
     return f"livegate:{{{partition}}}:frames"
 
 
+def number_of(frames_key: str) -> int:
+    """Return the partition whose `frames` key this is."""
+    return int(frames_key[frames_key.index("{") + 1 : frames_key.index("}")])
+
+
 def decisions(partition: int) -> str:
     """Stream of all decisions of a partition, trimmed by length."""
     return f"livegate:{{{partition}}}:decisions"
@@ -34,6 +39,18 @@ def dead(partition: int) -> str:
     return f"livegate:{{{partition}}}:dead"
 
 
-def seen(partition: int, camera_id: str) -> str:
-    """Hash that holds one camera's anti-replay window."""
-    return f"livegate:{{{partition}}}:seen:{camera_id}"
+def seen(partition: int, camera_id: str, key_id: str) -> str:
+    """Sorted set of the seqs that a camera used lately, under one of its keys."""
+    return f"livegate:{{{partition}}}:seen:{camera_id}:{key_id}"
+
+
+def admitted(partition: int, token: str) -> str:
+    """Mark of one attempt to use a seq, for a frame that came by HTTP; it expires by itself."""
+    return f"livegate:{{{partition}}}:admitted:{token}"
+
+
+MEMBERS = "livegate:members"
+"""Hash of the replicas that are alive: name to number of beats."""
+
+LAYOUT = "livegate:layout"
+"""The number of partitions that the streams were laid out for."""

@@ -14,7 +14,8 @@
     +-- ModalityMissing     modality_missing   the model has no threshold for these modalities
     +-- LowQuality          low_quality        the face can't be judged: dark, blurred, too small
     +-- Expired             expired            older than the deadline
-    +-- Replayed            replayed           this seq was decided before
+    +-- Replayed            replayed           this seq was used before
+    +-- SeqMemoryFull       seq_memory_full    too many seqs of the camera are remembered
     +-- WorkerFailed        worker_failed      whoever worked on it failed or died, repeatedly
 
 None of them ends a replica, and none of them ever becomes `bona_fide`.
@@ -113,9 +114,18 @@ class Expired(FrameRefused):
 
 
 class Replayed(FrameRefused):
-    """The camera's seq was decided before, or is below the anti-replay window."""
+    """The camera used this seq before."""
 
     reason = Reason.REPLAYED
+
+
+class SeqMemoryFull(FrameRefused):
+    """So many seqs of the camera are remembered that a new one can't be told from a replay.
+
+    It takes many frames stamped far ahead; a new camera key begins with an empty memory.
+    """
+
+    reason = Reason.SEQ_MEMORY_FULL
 
 
 class WorkerFailed(FrameRefused):

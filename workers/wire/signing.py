@@ -5,11 +5,13 @@ It is read again when it changes, so that a camera is added, or its key taken aw
 replicas run.
 """
 
+import hashlib
 import hmac
 import json
 import logging
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -32,16 +34,46 @@ def sign(packed: bytes, key: bytes) -> bytes:
     return hmac.digest(key, packed, "sha256")
 
 
+def door_key(camera_key: bytes) -> bytes:
+    """Return the key that a camera's decisions are signed with, 32 bytes.
+
+    It is derived from the camera's key, so that a door controller can check decisions and can't
+    sign frames.
+
+    Source: HKDF with SHA-256, RFC 5869, without salt, for one block.
+    """
+    extracted = hmac.digest(bytes(32), camera_key, "sha256")
+    return hmac.digest(extracted, b"livegate decision v1\x01", "sha256")
+
+
+def key_id(camera_key: bytes) -> str:
+    """Return the name of a key that tells nothing about it: 8 hexadecimal digits."""
+    return hashlib.sha256(b"livegate key id v1" + camera_key).hexdigest()[:8]
+
+
 def new_key() -> bytes:
     """Return a fresh random camera key, 32 bytes."""
     return secrets.token_bytes(KEY_BYTES)
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That a frame comes from the camera that it names.
+
+    Attributes:
+        key_id: of the camera's key that it was signed with.
+        door_key: to sign its decision with; None where frames are not signed.
+    """
+
+    key_id: str
+    door_key: bytes | None = None
+
+
 class Verifier(Protocol):
     """Says whether a frame comes from the camera that it names."""
 
-    def verify(self, camera_id: str, packed: bytes, signature: bytes | None) -> None:
-        """Return if the signature holds.
+    def verify(self, camera_id: str, packed: bytes, signature: bytes | None) -> Proof:
+        """Return the proof if the signature holds.
 
         Raises:
             UnknownCamera: there is no key for `camera_id`.
@@ -53,8 +85,9 @@ class Verifier(Protocol):
 class AcceptUnsigned:
     """Takes every frame at its word: for a deployment that sets `allow_unsigned`."""
 
-    def verify(self, camera_id: str, packed: bytes, signature: bytes | None) -> None:
-        """Return, whatever is given."""
+    def verify(self, camera_id: str, packed: bytes, signature: bytes | None) -> Proof:
+        """Return a proof, whatever is given."""
+        return Proof("unsigned")
 
 
 class Keyring:
@@ -68,30 +101,35 @@ class Keyring:
         """
         self._path = path
         self._stamp = _stamp(path)
-        self._keys = read_keys(path)
+        self._keys = _proven(read_keys(path))
 
-    def verify(self, camera_id: str, packed: bytes, signature: bytes | None) -> None:
+    def verify(self, camera_id: str, packed: bytes, signature: bytes | None) -> Proof:
         """See `Verifier.verify`."""
         if camera_id not in self._keys:
             self.refresh()  # a camera that was added this very second is known at its first frame
-        key = self._keys.get(camera_id)
-        if key is None:
+        if camera_id not in self._keys:
             raise UnknownCamera(f"no key is on file for camera {camera_id}")
         if signature is None:
             raise BadSignature("the frame is not signed: the field s is missing")
+        key, proof = self._keys[camera_id]
         if not hmac.compare_digest(sign(packed, key), signature):
             raise BadSignature(f"the signature is not that of camera {camera_id}")
+        return proof
 
     def refresh(self) -> None:
         """Read the file again if it changed; a broken file leaves the keys as they are."""
         try:
             stamp = _stamp(self._path)
             if stamp != self._stamp:
-                self._keys = read_keys(self._path)
+                self._keys = _proven(read_keys(self._path))
                 self._stamp = stamp
                 _log.info("camera keys read again", extra={"cameras": len(self._keys)})
         except KeyFileError as error:
             _log.error("camera keys kept as they were: %s", error)
+
+
+def _proven(keys: Mapping[str, bytes]) -> dict[str, tuple[bytes, Proof]]:
+    return {name: (key, Proof(key_id(key), door_key(key))) for name, key in keys.items()}
 
 
 def read_keys(path: Path) -> dict[str, bytes]:

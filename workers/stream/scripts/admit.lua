@@ -1,7 +1,13 @@
--- Note that a camera's seq was seen, for a frame that came by HTTP and has no stream entry.
--- KEYS  seen    ARGV  seq hi, seq lo
--- Returns 1, or 0 if it was seen before or is below the window.
-local window = advance(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]))
-if not window then return 0 end
-remember(KEYS[1], window)
-return 1
+-- Use a camera's seq for a frame that came by HTTP and is in no stream.
+-- KEYS  1 seq memory of the camera, 2 mark of this attempt
+-- ARGV  1 packed: {now_ms, seq, until_ms, max_seqs, mark_ms}
+-- Returns a result, or the text of an error.  Includes: results, seq_memory.
+-- The mark tells a second try, after the first one's reply got lost, from a replay.
+local use = cmsgpack.unpack(ARGV[1])
+if redis.call('EXISTS', KEYS[2]) == 1 then return COMMITTED end
+local now_ms = later_of(use.now_ms)
+local failure = check_seq(KEYS[1], use.seq, now_ms, use.max_seqs)
+  or remember_seq(KEYS[1], use.seq, use.until_ms, now_ms)
+if failure then return failure end
+redis.call('SET', KEYS[2], '', 'PX', use.mark_ms)
+return COMMITTED

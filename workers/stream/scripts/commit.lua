@@ -1,54 +1,72 @@
 -- Commit decisions of one partition. Each entry is fenced by itself: it counts only if this
 -- consumer still owns it, it is still fresh where that matters, and its seq is new.
--- KEYS  frames, decisions, dead, then for each entry: camera_decisions, seen
--- ARGV  group, consumer, max decisions, max camera decisions, max dead letters,
---       then for each entry: id, decision, error, deadline in Unix ms, for_camera, seq hi, seq lo
---       ('' where one does not apply)
--- Returns for each entry one of the numbers below.
+-- KEYS  1 frames, 2 decisions, 3 dead letters, then those that entries name
+-- ARGV  1 group, 2 consumer, 3 packed: {now_ms, max_decisions, max_camera_decisions,
+--       max_dead_letters, max_seqs}, then one packed for each entry:
+--       {id, decision, signature, error, deadline_ms, camera, seen, seq, until_ms}
+--       camera, seen: indices in KEYS of a proven camera's decisions and of its seq memory; they,
+--       deadline_ms, seq and until_ms may be missing
+-- Returns for each entry a result, or the text of an error.  Includes: results, clock, seq_memory.
 --
--- A script that fails half-way is not rolled back. So everything that can refuse comes before the
--- first write, and the frame is acked and deleted last: a failure leaves a frame that is tried
--- again, never one without a decision.
-local COMMITTED, NOT_OWNER, REPLAYED, EXPIRED, BLOCKED = 1, 2, 3, 4, 5
-local group, consumer = ARGV[1], ARGV[2]
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+-- A script that fails half-way is not rolled back. So what every entry needs is tried before the
+-- first write, an entry's own writes are undone if one of them is refused, and the frame is acked
+-- and deleted last: a failure leaves a frame that is tried again, never one without a decision,
+-- and never two decisions.
+local frames, decisions, dead = KEYS[1], KEYS[2], KEYS[3]
+local group, consumer, shared = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3])
 
-local function is_free(key, kind)
-  local found = redis.call('TYPE', key).ok
-  return found == 'none' or found == kind
+local function refusal(answer)
+  return type(answer) == 'table' and answer.err or nil
 end
 
-local function commit(index)
-  local camera_decisions, seen = KEYS[2 + 2 * index], KEYS[3 + 2 * index]
-  local at = 7 * index - 2
-  local id, decision, failure = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local deadline_ms, for_camera = tonumber(ARGV[at + 4]), ARGV[at + 5] ~= ''
-  local hi, lo = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+-- Harmless where they are allowed: there is no entry 0-0.
+for _, probe in ipairs({
+  {'XACK', frames, group, '0-0'}, {'XDEL', frames, '0-0'}, {'XDEL', decisions, '0-0'}
+}) do
+  local answer = redis.pcall(unpack(probe))
+  if refusal(answer) then return answer end
+end
 
-  local pending = redis.call('XPENDING', KEYS[1], group, id, id, 1)[1]
+-- The newest decision is the server's own: its id is a time that has been.
+local newest = redis.call('XREVRANGE', decisions, '+', '-', 'COUNT', 1)[1]
+local newest_ms = newest and tonumber(newest[1]:match('^%d+')) or 0
+local now_ms = later_of(math.max(shared.now_ms, newest_ms))
+
+local function write(entry, camera_decisions, seen)
+  local undo = {}
+  local signed = entry.signature ~= '' and {'s', entry.signature} or {}
+  local function add(key, max, ...)
+    local id = redis.pcall('XADD', key, 'MAXLEN', '~', max, '*', 'd', entry.decision, ...)
+    if refusal(id) then return key .. ': ' .. id.err end
+    undo[#undo + 1] = {'XDEL', key, id}
+  end
+  local failure
+  if entry.seq then
+    failure = remember_seq(seen, entry.seq, entry.until_ms, now_ms)
+    undo[#undo + 1] = {'ZREM', seen, entry.seq}
+  end
+  failure = failure or add(decisions, shared.max_decisions, unpack(signed))
+    or (camera_decisions and add(camera_decisions, shared.max_camera_decisions, unpack(signed)))
+    or (entry.error ~= '' and add(dead, shared.max_dead_letters, 'error', entry.error))
+  if not failure then return nil end
+  for at = #undo, 1, -1 do redis.pcall(unpack(undo[at])) end
+  return failure
+end
+
+local function commit(entry)
+  local pending = redis.call('XPENDING', frames, group, entry.id, entry.id, 1)[1]
   if not pending or pending[2] ~= consumer then return NOT_OWNER end
-  if deadline_ms and now_ms > deadline_ms then return EXPIRED end
-  if not (is_free(KEYS[2], 'stream') and is_free(KEYS[3], 'stream')
-      and is_free(camera_decisions, 'stream') and is_free(seen, 'hash')) then
-    return BLOCKED
-  end
-  local window = hi and advance(seen, hi, lo)
-  if hi and not window then return REPLAYED end
-
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'd', decision)
-  if for_camera then
-    redis.call('XADD', camera_decisions, 'MAXLEN', '~', ARGV[4], '*', 'd', decision)
-  end
-  if window then remember(seen, window) end
-  if failure ~= '' then
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'd', decision, 'error', failure)
-  end
-  redis.call('XACK', KEYS[1], group, id)
-  redis.call('XDEL', KEYS[1], id)
+  if entry.deadline_ms and now_ms > entry.deadline_ms then return EXPIRED end
+  local camera_decisions = entry.camera and KEYS[entry.camera]
+  local seen = entry.seen and KEYS[entry.seen]
+  local failure = entry.seq and check_seq(seen, entry.seq, now_ms, shared.max_seqs)
+    or write(entry, camera_decisions, seen)
+  if failure then return failure end
+  redis.call('XACK', frames, group, entry.id)
+  redis.call('XDEL', frames, entry.id)
   return COMMITTED
 end
 
 local results = {}
-for index = 1, (#ARGV - 5) / 7 do results[index] = commit(index) end
+for at = 4, #ARGV do results[#results + 1] = commit(cmsgpack.unpack(ARGV[at])) end
 return results

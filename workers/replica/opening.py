@@ -1,0 +1,90 @@
+"""A replica opens frames: from bytes that anybody may have sent to planes the network can judge."""
+
+import time
+from typing import TYPE_CHECKING
+
+from model.data.quality import faults, measure
+from workers.replica.decode import decode
+from workers.replica.in_flight import InFlight
+from workers.settings import WorkerSettings
+from workers.wire.frame import peek_camera_id, take_fields, unpack_frame
+from workers.wire.keys import partition_of
+from workers.wire.refusal import (
+    ClockAhead,
+    Expired,
+    LowQuality,
+    ModalityMissing,
+    WorkerFailed,
+    WrongPartition,
+)
+from workers.wire.signing import Verifier
+
+if TYPE_CHECKING:
+    from model.serving.predictor import Predictor
+
+
+class Opener:
+    """Verifies and decodes, in the threads of the decode pool."""
+
+    def __init__(self, verifier: Verifier, settings: WorkerSettings) -> None:
+        """Open frames as `settings` say."""
+        self._verifier = verifier
+        self._settings = settings
+
+    def open(self, frame: InFlight, predictor: "Predictor", now_ms: int) -> None:
+        """Verify and decode; what is learned stays on `frame` even if it is refused.
+
+        Args:
+            frame: as it came.
+            predictor: whose input the planes are to be.
+            now_ms: the server's clock, Unix ms.
+
+        Raises:
+            FrameRefused: why it gets no decision.
+        """
+        started_s = time.perf_counter()
+        try:
+            self._verify(frame)
+            self.check_age(frame, now_ms)
+            self._decode(frame, predictor)
+        finally:
+            frame.decode_s = time.perf_counter() - started_s
+            frame.finish_stage("decode")
+
+    def check_age(self, frame: InFlight, now_ms: int) -> None:
+        """Return if a frame is neither too old nor from the future.
+
+        Raises:
+            Expired: it is older than the deadline.
+            ClockAhead: it was captured later than now.
+        """
+        content = frame.frame
+        assert content is not None  # noqa: S101 - only verified frames have an age
+        age_ms = now_ms - frame.born_at_ms
+        if age_ms > self._settings.deadline_ms:
+            raise Expired(f"{age_ms} ms old")
+        ahead_ms = content.captured_at_ms - now_ms
+        if ahead_ms > self._settings.max_clock_skew_ms:
+            raise ClockAhead(f"captured_at_ms is {ahead_ms} ms ahead: set the camera's clock")
+
+    def _verify(self, frame: InFlight) -> None:
+        if frame.entry is not None and frame.entry.fields is None:
+            raise WorkerFailed(f"handed out {frame.entry.deliveries} times without a decision")
+        packed, signature = take_fields(frame.fields, self._settings.max_frame_bytes)
+        frame.camera_id = peek_camera_id(packed)
+        partition = partition_of(frame.camera_id, self._settings.stream.partitions)
+        if frame.entry is not None and frame.entry.partition != partition:
+            raise WrongPartition(f"frames of {frame.camera_id} belong in partition {partition}")
+        frame.proof = self._verifier.verify(frame.camera_id, packed, signature)
+        frame.frame = unpack_frame(packed)
+
+    def _decode(self, frame: InFlight, predictor: "Predictor") -> None:
+        assert frame.frame is not None  # noqa: S101 - verified before
+        frame.predictor = predictor
+        frame.planes = decode(frame.frame, predictor.size, predictor.crop_margin)
+        box = frame.frame.face_box
+        frame.quality = measure(frame.planes, None if box is None else min(box[2:]))
+        if found := faults(frame.quality, predictor.quality):
+            raise LowQuality("; ".join(found))
+        if predictor.threshold_for(frame.planes.present) is None:
+            raise ModalityMissing(f"no threshold for {'+'.join(frame.planes.present)}")

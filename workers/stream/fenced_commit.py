@@ -1,0 +1,145 @@
+"""The stream's commits: one call a partition, repeated until it is known what became of each."""
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from workers.settings import StreamSettings
+from workers.stream.connection import Servers
+from workers.stream.delivery import Commit, CommitResult, SeqUse
+from workers.stream.failure import FAILURES, failure_of
+from workers.stream.scripts import packed, script
+from workers.stream.shard_group import ShardGroup
+from workers.wire import keys
+from workers.wire.decision import unpack_decision
+
+# Clocks of two servers, before and after a failover, may differ by so much.
+_LOOK_BACK_MS = 2000
+_PAGE = 500
+_MARK_MS = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class FencedCommit:
+    """Commits in the name of one consumer; the scripts see to it that each entry counts once."""
+
+    def __init__(self, servers: Servers, settings: StreamSettings, consumer: str) -> None:
+        """Commit nothing yet."""
+        self._servers = servers
+        self._settings = settings
+        self._consumer = consumer
+
+    async def run(
+        self,
+        partition: int,
+        commits: Sequence[Commit],
+        state: ShardGroup,
+        on_wait: Callable[[], None] | None,
+    ) -> list[CommitResult]:
+        """Commit decisions of one partition; an unreachable server is waited for.
+
+        Raises:
+            redis.exceptions.RedisError: the server refuses all of them, and not for now.
+        """
+        names, rows = _arguments(partition, commits)
+        began_ms = state.clock.now_ms()
+        may_have_run = False
+        while True:
+            shared = packed(
+                now_ms=state.clock.now_ms(),
+                max_decisions=self._settings.max_decisions,
+                max_camera_decisions=self._settings.max_camera_decisions,
+                max_dead_letters=self._settings.max_dead_letters,
+                max_seqs=self._settings.max_seqs,
+            )
+            args = [keys.GROUP, self._consumer, shared, *rows]
+            try:
+                answer = await self._servers.run(script("commit"), names, args)
+                results = [_result(each, names[0]) for each in answer]
+                if may_have_run:
+                    results = await self._look_up(commits, results, began_ms)
+            except FAILURES as error:
+                failure = failure_of(error)
+                may_have_run |= failure.may_have_run
+                if not failure.is_transient:
+                    raise
+                if on_wait is not None:
+                    on_wait()
+                await state.pause(error)
+            else:
+                state.answered()
+                state.unblock(partition)
+                return results
+
+    async def admit(self, use: SeqUse, state: ShardGroup) -> CommitResult:
+        """See `FrameStream.admit`."""
+        partition = keys.partition_of(use.camera_id, self._settings.partitions)
+        names = [
+            keys.seen(partition, use.camera_id, use.key_id),
+            keys.admitted(partition, secrets.token_hex(8)),
+        ]
+        while True:
+            asked = packed(
+                now_ms=state.clock.now_ms(),
+                seq=str(use.seq),
+                until_ms=use.until_ms,
+                max_seqs=self._settings.max_seqs,
+                mark_ms=_MARK_MS,
+            )
+            try:
+                return _result(await self._servers.run(script("admit"), names, [asked]), names[0])
+            except FAILURES as error:
+                if not failure_of(error).is_transient:
+                    _log.error("%s: a seq can't be looked up: %s", names[0], error)
+                    return CommitResult.BLOCKED
+                await state.pause(error)
+
+    async def _look_up(
+        self, commits: Sequence[Commit], results: list[CommitResult], began_ms: int
+    ) -> list[CommitResult]:
+        """Tell "committed by a try whose reply got lost" from "another replica was faster"."""
+        name = keys.decisions(commits[0].entry.partition)
+        mine: set[str] = set()
+        after = str(began_ms - _LOOK_BACK_MS)
+        while rows := await self._servers.execute(name, "XRANGE", name, after, "+", "COUNT", _PAGE):
+            decisions = [unpack_decision(fields[b"d"]) for _, fields in rows]
+            mine.update(each.entry_id for each in decisions if each.replica == self._consumer)
+            after = f"({rows[-1][0].decode()}"
+        return [
+            CommitResult.COMMITTED
+            if result is CommitResult.NOT_OWNER and commit.entry.id in mine
+            else result
+            for commit, result in zip(commits, results, strict=True)
+        ]
+
+
+def _arguments(partition: int, commits: Sequence[Commit]) -> tuple[list[str], list[bytes]]:
+    """Return the keys of a commit, and its entries; `scripts/commit.lua` names both."""
+    names = [keys.frames(partition), keys.decisions(partition), keys.dead(partition)]
+    rows = []
+    for commit in commits:
+        row: dict[str, Any] = {
+            "id": commit.entry.id,
+            "decision": commit.decision,
+            "signature": commit.signature,
+            "error": commit.error,
+        }
+        if commit.deadline_ms is not None:
+            row["deadline_ms"] = commit.deadline_ms
+        if commit.camera_id is not None:
+            row["camera"] = len(names) + 1
+            names.append(keys.camera_decisions(partition, commit.camera_id))
+        if commit.seq is not None:
+            row.update(seen=len(names) + 1, seq=str(commit.seq.seq), until_ms=commit.seq.until_ms)
+            names.append(keys.seen(partition, commit.seq.camera_id, commit.seq.key_id))
+        rows.append(packed(**row))
+    return names, rows
+
+
+def _result(answer: int | bytes, where: str) -> CommitResult:
+    if isinstance(answer, bytes):
+        _log.error("%s: a commit is refused: %s", where, answer.decode(errors="replace"))
+        return CommitResult.BLOCKED
+    return CommitResult(answer)
