@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from workers.client.outbox import Outbox, Sent
 from workers.errors import WorkerError
-from workers.stream.connection import Servers, connect
+from workers.stream.connection import Servers, connect, is_cancelled
 from workers.wire.frame import EncodedPlane, Frame
 
 FaceBox = tuple[float, float, float, float]
@@ -135,8 +135,7 @@ class AsyncCamera:
         return self.sent
 
     async def _send(self) -> None:
-        # Seen: a cancellation amid a command got lost, and what waited for this task never ended.
-        while not self._task.cancelling():
+        while not is_cancelled():
             command = self.outbox.next_command()
             if command is None:
                 if self._is_closed.is_set():

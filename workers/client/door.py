@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from workers.stream.connection import Servers
+from workers.stream.connection import Servers, is_cancelled
 from workers.stream.failure import FAILURES, failure_of
 from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, unpack_decision
@@ -152,14 +152,19 @@ async def _entries(
 ) -> AsyncIterator[tuple[str, Mapping[bytes, bytes]]]:
     """Yield (entry id, fields) of streams; those that one read can cover are read by one task."""
     found: asyncio.Queue[tuple[str, Mapping[bytes, bytes]]] = asyncio.Queue(_PAGE)
-    groups = [[name] for name in after] if servers.is_cluster else [list(after)]
+    # A server that is away keeps back its own streams only.
     readers = [
-        asyncio.create_task(_read_on(servers, {name: after[name] for name in group}, found))
-        for group in groups
+        asyncio.create_task(_read_on(servers, {name: after[name] for name in names}, found))
+        for names in await servers.groups(after)
     ]
     try:
         while True:
-            yield await found.get()
+            coming = asyncio.ensure_future(found.get())
+            await asyncio.wait([coming, *readers], return_when=asyncio.FIRST_COMPLETED)
+            if ended := [reader for reader in readers if reader.done()]:
+                coming.cancel()
+                ended[0].result()  # raises what ended it
+            yield coming.result()
     finally:
         for reader in readers:
             reader.cancel()
@@ -171,13 +176,21 @@ async def _read_on(
     last: dict[str, str],
     found: "asyncio.Queue[tuple[str, Mapping[bytes, bytes]]]",
 ) -> None:
-    while True:
-        head = ("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS, "STREAMS")
-        answer = await _patiently(servers, next(iter(last)), *head, *last, *last.values())
-        for name, rows in answer or ():
-            for entry_id, fields in rows:
-                last[name.decode()] = entry_id.decode()
-                await found.put((entry_id.decode(), fields))
+    # One read of a cluster covers one slot: several streams there are asked by turns.
+    is_one_read = len(last) == 1 or not servers.is_cluster
+    head = ("XREAD", "COUNT", _PAGE, *(("BLOCK", _BLOCK_MS) if is_one_read else ()), "STREAMS")
+    reads = [list(last)] if is_one_read else [[name] for name in last]
+    while not is_cancelled():
+        has_found = False
+        for names in reads:
+            answer = await _patiently(servers, names[0], *head, *names, *map(last.get, names))
+            for name, rows in answer or ():
+                has_found = True
+                for entry_id, fields in rows:
+                    last[name.decode()] = entry_id.decode()
+                    await found.put((entry_id.decode(), fields))
+        if not (is_one_read or has_found):
+            await asyncio.sleep(_FIRST_PAUSE_S)
 
 
 async def _patiently(servers: Servers, key: str, *args: Any) -> Any:  # noqa: ANN401

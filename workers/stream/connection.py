@@ -62,6 +62,9 @@ class Server:
         try:
             answer = await self.client.execute_command(*args)  # type: ignore[no-untyped-call]
         except FAILURES as error:
+            if is_cancelled():
+                # redis-py turns a cancellation amid a command into a failure of the line.
+                raise asyncio.CancelledError from error
             failure = failure_of(error)
             self.is_available = not failure.is_transient or failure is Failure.FULL
             if failure is Failure.NOT_PRIMARY:
@@ -225,6 +228,12 @@ def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Serve
             needs more than it blocks for.
     """
     return Servers(url, cluster=cluster, timeout_s=timeout_s)
+
+
+def is_cancelled() -> bool:
+    """Say whether the running task was told to end: a command may have swallowed it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _run(execute: Any, script: Script, names: Iterable[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
