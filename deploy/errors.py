@@ -2,6 +2,7 @@
 
     DeployError
     +-- UserError         deploy.commands.model
+    +-- MissingExtra      deploy.commands.extras
     +-- NoDeployment      deploy.local.home
     +-- ConfigError       deploy.local.stack
     +-- DeployFailed      deploy.local.stack

@@ -5,18 +5,19 @@ Heavy libraries are imported where they are used, so that `--help` answers at on
 
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from deploy.commands import model as science
+from deploy.commands.extras import PACKAGE, missing_extra, needs
 from deploy.local import home
 
 app = typer.Typer(
     name="livegate",
-    help="Face presentation attack detection for access-control cameras.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -35,7 +36,26 @@ Partitions = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PACKAGE} {metadata.version(PACKAGE)}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Face presentation attack detection for access-control cameras."""
+
+
 @app.command()
+@needs("serve")
 def demo(
     seconds: Annotated[
         float, typer.Option(envvar="DEMO_S", min=0, help="How long cameras send; 0: until Ctrl-C.")
@@ -55,6 +75,7 @@ def demo(
 
 
 @app.command()
+@needs("serve")
 def up(
     config: Annotated[
         Path | None, typer.Option(help="Serve config; the shipped ray_config.yaml if not given.")
@@ -146,11 +167,20 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        _end(missing)
     except Exception as error:
         if not _is_foreseen(error):
             raise
-        typer.echo(f"livegate: {error}", err=True)
-        sys.exit(2)
+        _end(error)
+
+
+def _end(error: Exception) -> NoReturn:
+    typer.echo(f"livegate: {error}", err=True)
+    sys.exit(2)
 
 
 def _is_foreseen(error: Exception) -> bool:

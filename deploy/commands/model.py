@@ -4,13 +4,12 @@ Heavy libraries are imported where they are used, so that `--help` answers at on
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from deploy.commands.extras import needs
 from deploy.errors import DeployError
 
 app = typer.Typer()
@@ -23,6 +22,7 @@ class UserError(DeployError):
 
 
 @app.command()
+@needs("render")
 def render(
     folder: Annotated[Path, typer.Argument(help="Where to; what is there is not rendered again.")],
     subjects: Annotated[
@@ -35,14 +35,14 @@ def render(
     processes: Annotated[int, typer.Option(min=1, help="How many render at once.")] = 2,
 ) -> None:
     """Render a data set of bona fide and attack presentations (needs the extra `render`)."""
-    with _extra("render"):
-        from model.render.dataset import RenderConfig, render_dataset
+    from model.render.dataset import RenderConfig, render_dataset
 
     made = render_dataset(RenderConfig(folder, subjects=subjects, seed=seed, processes=processes))
     typer.echo(f"lists are in {made}")
 
 
 @app.command()
+@needs("train")
 def train(
     train_list: Annotated[Path, typer.Argument(help="List file to train on.")],
     val_list: Annotated[Path, typer.Argument(help="List file of other subjects.")],
@@ -90,11 +90,9 @@ def train(
     """
     from model.data.dataset import Chances
     from model.network.mmfcnn import NetworkConfig
+    from model.training.curves import write_curves
     from model.training.training import TrainingConfig
     from model.training.training import train as run
-
-    with _extra("report"):
-        from model.training.curves import write_curves
 
     config = TrainingConfig(
         train=train_list,
@@ -134,6 +132,7 @@ def train(
 
 
 @app.command()
+@needs("train")
 def evaluate(
     list_file: Annotated[Path, typer.Argument(help="List file of subjects not trained on.")],
     bundle: _BundleName = "rendered-small",
@@ -150,8 +149,7 @@ def evaluate(
     if report is not None:
         if report.exists():
             raise FileExistsError(f"{report} exists: choose another name for the report")
-        with _extra("report"):
-            from model.evaluation.report import write_report
+        from model.evaluation.report import write_report
     judged = load_bundle(find_bundle(bundle))
     evaluation = run(judged, load_dataset(list_file, judged.config.size))
     if report is not None:
@@ -160,6 +158,7 @@ def evaluate(
 
 
 @app.command()
+@needs("train")
 def calibrate(
     list_file: Annotated[Path, typer.Argument(help="List file of the site, or of its like.")],
     new_bundle: Annotated[Path, typer.Argument(help="Folder of the new version to write.")],
@@ -198,6 +197,7 @@ def calibrate(
 
 
 @app.command()
+@needs("train")
 def ablate(
     train_list: Annotated[Path, typer.Argument(help="List file to train on.")],
     val_list: Annotated[Path, typer.Argument(help="List file to stop on.")],
@@ -238,13 +238,3 @@ def ablate(
     for name in run(config):
         typer.echo(f"{name} done", err=True)
     typer.echo((folder / "table.md").read_text(encoding="utf-8"))
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{error.name} is missing: install the extra, pip install 'livegate[{name}]'"
-        ) from error

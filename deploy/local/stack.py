@@ -16,7 +16,8 @@ from deploy.errors import DeployError
 from deploy.local.signals import sheltered
 from workers.settings import WorkerSettings
 
-CONFIG = Path(__file__).resolve().parents[2] / "ray_config.yaml"
+# Package data. In a checkout it is a link to the one at the top, where people look for it.
+CONFIG = Path(__file__).with_name("ray_config.yaml")
 APPLICATION = "livegate"
 DEPLOYMENT = "Worker"
 _START_S = 120.0
