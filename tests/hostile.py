@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,6 +38,11 @@ def png_rows(num_bytes: int = 8 * 9) -> bytes:
 def png_file(*chunks: bytes) -> bytes:
     """Return a PNG of these chunks and the end."""
     return b"".join((PNG_MAGIC, *chunks, png_chunk(b"IEND", b"")))
+
+
+def png_of(pixels: NDArray[np.integer[Any]], *flags: int) -> bytes:
+    """Return a PNG as OpenCV writes it."""
+    return cv2.imencode(".png", pixels, flags)[1].tobytes()
 
 
 def hostile_pngs() -> Iterator[tuple[str, bytes]]:

@@ -5,6 +5,7 @@ again, rows are inflated, changed and compressed again, and a JPEG's segments ar
 """
 
 import random
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import msgpack
 from tests.hostile import PNG_MAGIC, png_chunk
 
 MAX_BYTES = 1 << 20
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _ODD_NUMBERS = (
     0,
     1,
@@ -121,9 +123,13 @@ def _plane(data: bytes, rng: random.Random) -> bytes:
     return _packed(frame, data)
 
 
+Chunk = tuple[bytes, bytes]
+
+
 def _png(data: bytes, rng: random.Random) -> bytes:
     """Change chunks; their checksums are made anew."""
-    chunks, at = [], len(PNG_MAGIC)
+    chunks: list[Chunk] = []
+    at = len(PNG_MAGIC)
     while at + 12 <= len(data) and len(chunks) < 100:
         (length,) = struct.unpack_from(">I", data, at)
         chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
@@ -131,28 +137,47 @@ def _png(data: bytes, rng: random.Random) -> bytes:
     if not chunks:
         return _bytes(data, rng)
     place = rng.randrange(len(chunks))
+    lie = rng.choice(_ODD_NUMBERS) & 0xFFFFFFFF if rng.random() < 0.1 else None
+    rng.choice(_CHUNK_CHANGES)(chunks, place, rng)
+    return PNG_MAGIC + b"".join(
+        png_chunk(*each, claims=lie if at == place else None) for at, each in enumerate(chunks)
+    )
+
+
+def _change_chunk(chunks: list[Chunk], place: int, rng: random.Random) -> None:
     kind, content = chunks[place]
-    how = rng.randrange(8)
-    if how in {0, 6}:
-        chunks[place] = kind, _rows(content, rng) if kind == b"IDAT" else _bytes(content, rng)
-    elif how == 7:
-        half = len(content) // 2
-        chunks[place : place + 1] = [(kind, content[:half]), (kind, content[half:])]
-    elif how == 1:
-        chunks[place] = kind, _bytes(content, rng)
-    elif how == 2:
-        del chunks[place]
-    elif how == 3:
-        chunks.insert(rng.randrange(len(chunks) + 1), chunks[place])
-    elif how == 4:
-        names = (b"tEXt", b"PLTE", b"tRNS", b"acTL", b"fdAT", b"IDAT", b"IEND", b"ABCD")
-        chunks.insert(place, (rng.choice(names), rng.randbytes(rng.choice((0, 3, 26, 300)))))
-    else:
-        lie = rng.choice(_ODD_NUMBERS) & 0xFFFFFFFF
-        return PNG_MAGIC + b"".join(
-            png_chunk(*each, claims=lie if at == place else None) for at, each in enumerate(chunks)
-        )
-    return PNG_MAGIC + b"".join(png_chunk(*each) for each in chunks)
+    change = _rows if kind == b"IDAT" and rng.random() < 0.8 else _bytes
+    chunks[place] = kind, change(content, rng)
+
+
+def _drop_chunk(chunks: list[Chunk], place: int, _: random.Random) -> None:
+    del chunks[place]
+
+
+def _repeat_chunk(chunks: list[Chunk], place: int, rng: random.Random) -> None:
+    chunks.insert(rng.randrange(len(chunks) + 1), chunks[place])
+
+
+def _add_chunk(chunks: list[Chunk], place: int, rng: random.Random) -> None:
+    names = (b"tEXt", b"PLTE", b"tRNS", b"acTL", b"fdAT", b"IDAT", b"IEND", b"ABCD")
+    chunks.insert(place, (rng.choice(names), rng.randbytes(rng.choice((0, 3, 26, 300)))))
+
+
+def _halve_chunk(chunks: list[Chunk], place: int, _: random.Random) -> None:
+    kind, content = chunks[place]
+    half = len(content) // 2
+    chunks[place : place + 1] = [(kind, content[:half]), (kind, content[half:])]
+
+
+_CHUNK_CHANGES = (
+    _change_chunk,
+    _change_chunk,
+    _change_chunk,
+    _drop_chunk,
+    _repeat_chunk,
+    _add_chunk,
+    _halve_chunk,
+)
 
 
 def _rows(content: bytes, rng: random.Random) -> bytes:
@@ -175,42 +200,70 @@ def _rows(content: bytes, rng: random.Random) -> bytes:
 
 def _jpeg(data: bytes, rng: random.Random) -> bytes:
     """Move, change, drop, repeat or cut segments."""
-    starts = [0]
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and len(starts) < 100:
+    segments = _segments(data)
+    rng.choice(_SEGMENT_CHANGES)(segments, rng.randrange(len(segments)), rng)
+    return b"".join(segments)
+
+
+def _segments(data: bytes) -> list[bytes]:
+    """Return a JPEG's segments, as far as there are any; a scan's data are one of their own."""
+    starts, at = [0], 2
+    while data[at : at + 1] == b"\xff" and len(starts) < 100:
         starts.append(at)
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
-        while (
-            data[starts[-1] + 1] == 0xDA
-            and at + 1 < len(data)
-            and (data[at] != 0xFF or data[at + 1] == 0 or 0xD0 <= data[at + 1] <= 0xD7)
-        ):
-            at = max(at + 1, data.find(b"\xff", at + 1)) if b"\xff" in data[at + 1 :] else len(data)
-    segments = [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
-    place = rng.randrange(len(segments))
-    how = rng.randrange(9)
-    if how == 0:
-        # Headers are short, and tell more than the data after them.
-        segments[place] = _bytes(segments[place][:24], rng) + segments[place][24:]
-    elif how == 1:
-        segments[place] = _bytes(segments[place], rng)
-    elif how == 2:
-        del segments[place]
-    elif how == 3:
-        segments.insert(rng.randrange(len(segments) + 1), segments[place])
-    elif how == 4:
-        segments[place] = segments[place][: rng.randrange(len(segments[place]) + 1)]
-        segments.append(b"\xff\xd9")
-    elif how == 5:
-        segments[place:place] = [segments[place]] * rng.choice((2, 20, 600))
-    elif how == 6:
-        segments[place:place] = [b"\xff" * rng.choice((1, 100, 300, 5000))]
-    elif how == 7:
-        comment = rng.randbytes(rng.choice((0, 5, 3000)))
-        segments.insert(1, b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment)
-    else:
-        segments.append(rng.randbytes(rng.choice((1, 64, 3000))))
-    return b"".join(segments)
+        if data[starts[-1] + 1 : starts[-1] + 2] == b"\xda":
+            starts.append(at)
+            found = _AFTER_SCAN.search(data, at)
+            at = found.start() if found else len(data)
+    return [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+def _change_header(segments: list[bytes], place: int, rng: random.Random) -> None:
+    """Headers are short, and tell more than the data after them."""
+    segments[place] = _bytes(segments[place][:24], rng) + segments[place][24:]
+
+
+def _change_segment(segments: list[bytes], place: int, rng: random.Random) -> None:
+    segments[place] = _bytes(segments[place], rng)
+
+
+def _drop_segment(segments: list[bytes], place: int, _: random.Random) -> None:
+    del segments[place]
+
+
+def _repeat_segment(segments: list[bytes], place: int, rng: random.Random) -> None:
+    at = rng.randrange(len(segments) + 1)
+    segments[at:at] = [segments[place]] * rng.choice((1, 1, 2, 20, 600))
+
+
+def _cut_segment(segments: list[bytes], place: int, rng: random.Random) -> None:
+    segments[place] = segments[place][: rng.randrange(len(segments[place]) + 1)]
+    segments.append(b"\xff\xd9")
+
+
+def _fill(segments: list[bytes], place: int, rng: random.Random) -> None:
+    segments.insert(place, b"\xff" * rng.choice((1, 100, 300, 5000)))
+
+
+def _comment(segments: list[bytes], _: int, rng: random.Random) -> None:
+    comment = rng.randbytes(rng.choice((0, 5, 3000)))
+    segments.insert(1, b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment)
+
+
+def _append(segments: list[bytes], _: int, rng: random.Random) -> None:
+    segments.append(rng.randbytes(rng.choice((1, 64, 3000))))
+
+
+_SEGMENT_CHANGES = (
+    _change_header,
+    _change_segment,
+    _drop_segment,
+    _repeat_segment,
+    _cut_segment,
+    _fill,
+    _comment,
+    _append,
+)
 
 
 def _unpacked(data: bytes) -> dict[Any, Any] | None:

@@ -19,7 +19,6 @@ def good() -> Iterator[bytes]:
     yield _frame("rgb", "png", cv2.imencode(".png", COLOUR)[1].tobytes())
     yield _frame("ir", "jpeg", jpeg_file() + bytes(64))
     yield _frame("ir", "jpeg", progressive(FACE))
-    yield _frame("depth", "jpeg", jpeg_file())
     depth = np.full((32, 32), 700, np.uint16)
     yield pack_frame(
         Frame(
@@ -45,6 +44,7 @@ def hostile() -> Iterator[bytes]:
         for _, data in pictures:
             if len(data) < 1 << 16:
                 yield _frame(modality, codec, data)  # type: ignore[arg-type]
+    yield _frame("depth", "jpeg", jpeg_file())  # of 8 bits
     yield msgpack.packb({})
     yield b"\x81\xa1v" + b"\x91" * 2000 + b"\x01"
     yield b"\x81\xdd\x00\x00\x10\x00" + b"\x90" * 4096

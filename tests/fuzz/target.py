@@ -37,7 +37,7 @@ _MAX_UNSIGNED_S = 1e-3
 _MAX_RATIO = 2.0
 _TRIES = 5
 _WARM_UP = 2000
-_MAX_GROWTH_BYTES = 64 << 20
+_MAX_GROWTH_BYTES = 128 << 20
 _DTYPES = {"rgb": np.uint8, "depth": np.uint16, "ir": np.uint8}
 
 
@@ -157,7 +157,7 @@ def _check(frame: Frame, planes: Planes) -> None:
 
 
 def _checked_s(step: Callable[[], None], limit_s: float, what: str) -> float:
-    """Return what a step takes; what was slow once, beside other load, may be quick another time."""
+    """Return what a step takes; what was slow once, beside other load, may be quick later."""
     taken_s = _cpu_s(step)
     for _ in range(_TRIES):
         if taken_s <= limit_s:

@@ -42,7 +42,7 @@ class Sample:
 def is_left_behind(file: Path) -> bool:
     """Return whether a file is one that file managers leave in folders, and no one's picture.
 
-    Hidden files, among them macOS's `.DS_Store` and its `._` twin of each picture; Windows' indices.
+    Hidden files, such as macOS's `.DS_Store` and its `._` twin of each picture; Windows' indices.
     """
     return file.name.startswith((".", "@", "__MACOSX")) or file.name.lower() in _INDICES
 
