@@ -32,6 +32,7 @@ Codec = Literal["jpeg", "png", "raw"]
 _CODECS = ("jpeg", "png", "raw")
 _MODALITIES = ("rgb", "depth", "ir")
 _FIELDS = frozenset((b"f", b"s"))
+_MAX_FIELDS = 16
 _MAX_TEXT_LEN = 128
 _MAX_UNIT_MM = 100.0
 _MAX_BOX_PX = 2**16
@@ -101,7 +102,7 @@ def take_fields(
         FrameTooLarge: the fields have more than `max_bytes` in all.
         MalformedFrame: `f` is missing, or there are fields that a frame does not have.
     """
-    if len(fields) > len(_FIELDS):  # first of all: to sum up a million fields takes a while
+    if len(fields) > _MAX_FIELDS:  # first of all: to sum up a million fields takes a while
         raise MalformedFrame(f"the entry has {len(fields)} fields, a frame has f and s")
     num_bytes = sum(map(len, fields.values()))
     if num_bytes > max_bytes:
