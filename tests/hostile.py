@@ -187,4 +187,13 @@ def hostile_jpegs() -> Iterator[tuple[str, bytes]]:
         jpeg_file(cv2.IMWRITE_JPEG_RST_INTERVAL, 2).replace(b"\xff\xd1", b"", 1),
     )
     yield "restart markers that are not due", whole[:-40] + b"\xff\xd3" * 9 + whole[-40:]
+    for name, data in (("restarts", b"\xff\xd0"), ("fill", b"\xff"), ("stuffing", b"\xff\x00")):
+        yield (
+            f"a scan of nothing but {name}",
+            b"".join([*segments[:scan], segments[scan][:10], data * 500_000, b"\xff\xd9"]),
+        )
+        yield (
+            f"a scan of nothing but {name}, without end",
+            b"".join([*segments[:scan], segments[scan][:10], data * 500_000]),
+        )
     yield "four channels", changed(jpeg_file(pixels=COLOUR), 0xC0, 9, b"\x04")

@@ -10,8 +10,9 @@ from model.data.planes import Planes
 from tests.fuzz import target as under_test
 from tests.fuzz.run import fuzz_blindly
 from tests.fuzz.seeds import good
-from tests.fuzz.target import Finding, Target
-from workers.wire.frame import Frame
+from tests.fuzz.target import CAMERA, Finding, Target
+from tests.hostile import hostile_jpegs, hostile_pngs
+from workers.wire.frame import Codec, EncodedPlane, Frame, pack_frame
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,14 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_mutated_frames_are_refused_or_decoded(seed: int, tmp_path: Path) -> None:
     assert fuzz_blindly(1500, seed, tmp_path).startswith("1500 frames")
+
+
+@pytest.mark.parametrize("codec", ["png", "jpeg"])
+def test_what_is_hostile_costs_no_more_than_what_is_good(target: Target, codec: Codec) -> None:
+    """The sizes that a stream entry can have, and beyond: a deployment may take larger ones."""
+    for _, data in hostile_pngs() if codec == "png" else hostile_jpegs():
+        for modality in ("rgb", "depth", "ir"):
+            target.run(pack_frame(Frame(CAMERA, 1, 1, {modality: EncodedPlane(codec, data)})))
 
 
 class TestFindings:
