@@ -5,7 +5,7 @@
 What reaches new code joins the corpus in `build/fuzz/corpus`; `--keep` copies the smallest frames
 that together take the same ways through the code to `tests/fuzz/corpus`. A frame that breaks a rule
 of `tests/fuzz/target.py` ends the run with its traceback, and lies in `build/fuzz` then. `--blind`
-does without atheris, which is not made for all platforms.
+does without atheris, which is not made for all platforms, and watches memory, too.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import Any
 FOUND = Path("build/fuzz")
 CORPUS = Path(__file__).parent / "corpus"
 _LARGE_ONE_IN = 2000
+_FRAMES_A_LOOK = 1000
 _MAX_KEPT_BYTES = 4096
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
@@ -47,6 +48,8 @@ def fuzz_blindly(num_frames: int, seed: int, folder: Path) -> str:
         frame = mutate(base, rng)
         try:
             target.run(frame)
+            if target.num_frames % _FRAMES_A_LOOK == 0:
+                target.check_memory()
         except BaseException:
             FOUND.mkdir(parents=True, exist_ok=True)
             (FOUND / f"blind-{target.num_frames}").write_bytes(frame)
