@@ -8,8 +8,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH ?= -r requirements-torch.lock
 DEMO_S ?= 30
 export DEMO_S
+FUZZ_FRAMES ?= 1000000
 
-.PHONY: check demo test format static lint types contracts lock clean
+.PHONY: check demo test fuzz format static lint types contracts lock clean
 
 check: static test
 
@@ -18,6 +19,10 @@ demo: .venv/runtime
 
 test: .venv/dev examples/node/node_modules
 	$(BIN)/python -m pytest
+
+# Mutated frames, guided by the code they reach; what breaks a rule is left in build/fuzz.
+fuzz: .venv/fuzz
+	$(BIN)/python -m tests.fuzz.run --frames $(FUZZ_FRAMES)
 
 static: lint types contracts
 
@@ -51,6 +56,10 @@ contracts: .venv/dev
 .venv/dev: .venv/runtime requirements-dev.lock
 	$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
 	$(PIP) check
+	@touch $@
+
+.venv/fuzz: .venv/dev
+	$(PIP) install --no-build-isolation --editable '.[fuzz]'
 	@touch $@
 
 # For the test of the Node example, which is skipped where it can't be installed.

@@ -1,21 +1,25 @@
 """Quality gates: which faces can be judged at all.
 
-A face that is too small, blurred or badly exposed, that no infrared light fell on, or that the
-depth sensor did not see, is a non-response: neither the person is refused as an attack, nor is an
-attack judged by what happens to be left. What a network copes with belongs to its bundle, so the
-limits do, too.
+A face that is too small, cut off, blurred or badly exposed, that no infrared light fell on, or that
+a sensor did not see, is a non-response: neither the person is refused as an attack, nor is an
+attack judged by what happens to be left. A plane of one value, or of nothing but noise, shows no
+face. What a network copes with belongs to its bundle, so the limits do, too.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.planes import Planes
+from model.data.planes import DepthKind, Planes
 
-_SMOOTH_PX = 2.0
+# 17 taps: all of the bell that a float32 sum can tell from nothing.
+_BELL = cv2.getGaussianKernel(17, 2.0, cv2.CV_32F)
+# Neighbours whose depths differ by no more are of one surface: mm, or grey values of 8-bit depth.
+_ONE_SURFACE: dict[DepthKind, int] = {"millimetres": 30, "8-bit": 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +27,34 @@ class QualityLimits:
     """What a face must reach, see `measure`; those of a modality count where it is present.
 
     Attributes:
-        min_face_px: shorter side of the face box, px.
+        min_face_px: shorter side of the face in the plane that has the fewest px for it.
+        min_face_inside: part of the face box that lies inside the planes, [0, 1].
         min_rgb_brightness: mean of the luma, 0 to 255.
         max_rgb_brightness: mean of the luma, 0 to 255.
+        min_rgb_smoothness: below it, there is nothing but noise, or one single colour.
         max_rgb_smoothness: above it, the face is blurred.
         min_ir_brightness: mean of the infrared plane, 0 to 255.
         max_ir_brightness: mean of the infrared plane, 0 to 255.
         min_ir_smoothness: below it, there is nothing but noise: the emitter did not light up.
         max_depth_holes: part of the face without depth, [0, 1].
+        min_depth_agreement: part of the neighbouring px, both with depth, that are of one surface,
+            [0, 1]: below it, there is nothing but noise.
+        min_depth_spread: standard deviation of the depths, mm or grey values: a print that is held
+            still and straight has 3 mm, by the sensor's own noise; less is no sensor's.
     """
 
     min_face_px: float = 24.0
+    min_face_inside: float = 0.5
     min_rgb_brightness: float = 8.0
     max_rgb_brightness: float = 248.0
+    min_rgb_smoothness: float = 0.5
     max_rgb_smoothness: float = 14.0
     min_ir_brightness: float = 8.0
     max_ir_brightness: float = 248.0
     min_ir_smoothness: float = 0.25
-    max_depth_holes: float = 0.9
+    max_depth_holes: float = 0.8
+    min_depth_agreement: float = 0.5
+    min_depth_spread: float = 0.25
 
     @classmethod
     def for_size(cls, size: int) -> "QualityLimits":
@@ -73,38 +87,42 @@ class QualityLimits:
 # For planes that show no face: a test's, or a bench's.
 ANY_QUALITY = QualityLimits(
     min_face_px=0,
+    min_face_inside=0,
     min_rgb_brightness=0,
     max_rgb_brightness=255,
+    min_rgb_smoothness=0,
     max_rgb_smoothness=1e9,
     min_ir_brightness=0,
     max_ir_brightness=255,
     min_ir_smoothness=0,
     max_depth_holes=1,
+    min_depth_agreement=0,
+    min_depth_spread=0,
 )
 
 
-def measure(planes: Planes, face_px: float | None) -> dict[str, float]:
+def measure(planes: Planes, face_px: float | None = None) -> dict[str, float]:
     """Return the figures that the limits are about.
 
     Smoothness is a picture's standard deviation after a Gaussian blur of 2 px, over that of what
-    the blur took away. Noise alone has 0.1 to 0.2, a face from 2 to 9, a blurred face more.
+    the blur took away. Noise alone has 0.1 to 0.4, a face from 2 to 9, a blurred face more. Depth
+    is looked at in the middle of the face, a quarter of the side away from its edges.
 
     Args:
         planes: a face crop.
-        face_px: shorter side of the face box, px; None: the frame came as a crop.
+        face_px: shorter side of the face box, px; None: only what `planes` knows of it.
     """
-    figures: dict[str, float] = {}
-    if face_px is not None:
-        figures["face_px"] = face_px
+    figures: dict[str, float] = {"face_inside": planes.face_inside}
+    if known := [px for px in (face_px, planes.face_px) if px is not None]:
+        figures["face_px"] = min(known)
     if planes.rgb is not None:
         luma = cv2.cvtColor(planes.rgb, cv2.COLOR_RGB2GRAY)
         figures["rgb_brightness"], figures["rgb_smoothness"] = _light(luma)  # type: ignore[arg-type]
     if planes.ir is not None:
         figures["ir_brightness"], figures["ir_smoothness"] = _light(planes.ir)
     if planes.depth is not None:
-        low, high = len(planes.depth) // 4, len(planes.depth) - len(planes.depth) // 4
-        figures["depth_holes"] = float((planes.depth[low:high, low:high] == 0).mean())
-    return {name: round(value, 3) for name, value in figures.items()}
+        figures |= _depth(planes.depth, _ONE_SURFACE[planes.depth_kind])
+    return {name: round(float(value), 3) for name, value in figures.items()}
 
 
 def faults(figures: Mapping[str, float], limits: QualityLimits) -> list[str]:
@@ -122,6 +140,27 @@ def faults(figures: Mapping[str, float], limits: QualityLimits) -> list[str]:
 
 def _light(plane: NDArray[np.uint8]) -> tuple[float, float]:
     """Return brightness and smoothness of (S, S) uint8."""
-    picture = plane.astype(np.float32)
-    smooth = cv2.GaussianBlur(picture, (0, 0), _SMOOTH_PX)
-    return float(picture.mean()), float(smooth.std() / ((picture - smooth).std() + 0.5))
+    smooth = cv2.sepFilter2D(plane, cv2.CV_32F, _BELL, _BELL)
+    rough = cv2.subtract(plane, smooth, dtype=cv2.CV_32F)
+    return cv2.mean(plane)[0], _spread(smooth) / (_spread(rough) + 0.5)
+
+
+def _depth(depth: NDArray[np.uint16], one_surface: int) -> dict[str, float]:
+    """Return holes, agreement and spread of the middle of (S, S) uint16; without depth, 1, 0, 0."""
+    low, high = len(depth) // 4, len(depth) - len(depth) // 4
+    middle = depth[low:high, low:high]
+    seen = cv2.inRange(middle, 1, 65535)
+    pairs = cv2.bitwise_and(seen[:, 1:], seen[:, :-1])
+    steps = cv2.absdiff(middle[:, 1:], middle[:, :-1])
+    agreeing = cv2.bitwise_and(pairs, cv2.inRange(steps, 0, one_surface))
+    return {
+        "depth_holes": 1 - cv2.countNonZero(seen) / seen.size,
+        "depth_agreement": cv2.countNonZero(agreeing) / max(1, cv2.countNonZero(pairs)),
+        "depth_spread": _spread(middle, seen),
+    }
+
+
+def _spread(values: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
+    """Return the standard deviation; far cheaper on small planes than numpy's."""
+    _, deviation = cv2.meanStdDev(values, mask=mask)
+    return float(deviation[0, 0])

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from model.data.decoder import Picture, decode_planes
 from model.data.lists import ListEntry, ListError, parse_entry
+from model.data.planes import PlaneError
 from model.data.readers.sample import (
     BONA_FIDE,
     DatasetError,
     Pictures,
     Sample,
     check_polarity,
+    is_left_behind,
     name_of,
 )
 
@@ -76,7 +75,10 @@ def _colour_files(where: str, path: Path) -> list[Path]:
         return [path]
     for folder in _COLOR_FOLDERS:
         if (path / folder).is_dir():
-            return sorted((path / folder).iterdir())
+            files = sorted(each for each in (path / folder).iterdir() if not is_left_behind(each))
+            if not files:
+                raise ListError(f"{where}: {path / folder} has no pictures")
+            return files
     raise ListError(f"{where}: {path} is no image and has no folder {' or '.join(_COLOR_FOLDERS)}")
 
 
@@ -134,18 +136,15 @@ def _rendered_species(folder: Path) -> dict[str, str]:
 
 
 def _load(entry: ListEntry) -> Pictures:
-    depth = _image(entry.depth, cv2.IMREAD_UNCHANGED)
-    if depth.ndim == 3:
-        depth = depth[:, :, 0]  # CASIA-SURF keeps its 8-bit depth in three equal channels
-    return (
-        _image(entry.rgb, cv2.IMREAD_COLOR_RGB),
-        depth,
-        _image(entry.ir, cv2.IMREAD_GRAYSCALE),
-    )
-
-
-def _image(path: Path, flags: int) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise DatasetError(f"{path}: can't be read as a picture")
-    return image  # type: ignore[return-value]
+    """Read a sample as the workers read a frame: the same pixels, or the same refusal."""
+    files = {"rgb": entry.rgb, "depth": entry.depth, "ir": entry.ir}
+    try:
+        planes = decode_planes(
+            {name: Picture.of_file(file.read_bytes()) for name, file in files.items()}
+        )
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: can't be read: {error.strerror}") from error
+    except PlaneError as error:
+        named = ", ".join(str(file) for name, file in files.items() if str(error).startswith(name))
+        raise DatasetError(f"{named}: {error}") from error
+    return planes["rgb"], planes["depth"], planes["ir"]

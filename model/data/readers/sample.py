@@ -13,6 +13,7 @@ from model.errors import ModelError
 
 Pictures = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.uint8]]
 BONA_FIDE = "bona_fide"
+_INDICES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 
 
 class DatasetError(ModelError):
@@ -36,6 +37,14 @@ class Sample:
     label: int
     species: str
     load: Callable[[], Pictures]
+
+
+def is_left_behind(file: Path) -> bool:
+    """Return whether a file is one that file managers leave in folders, and no one's picture.
+
+    Hidden files, such as macOS's `.DS_Store` and its `._` twin of each picture; Windows' indices.
+    """
+    return file.name.startswith((".", "@", "__MACOSX")) or file.name.lower() in _INDICES
 
 
 def name_of(file: Path, list_file: Path) -> str:
