@@ -6,7 +6,7 @@ scales values is a part of the network, `model/network/normalise.py`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ _MAX_BOX = 4
 
 Image = NDArray[Any]
 Box = tuple[float, float, float, float]
+# What a stored depth value stands for: a distance, or a grey value such as CASIA-SURF's.
+DepthKind = Literal["millimetres", "8-bit"]
 
 
 class PlaneError(ModelError):
