@@ -1,9 +1,9 @@
-"""Quality gates: which faces can be judged at all.
+"""Quality gates: whether a face can be judged at all.
 
-A face that is too small, cut off, blurred or badly exposed, that no infrared light fell on, or that
-a sensor did not see, is a non-response: neither the person is refused as an attack, nor is an
-attack judged by what happens to be left. A plane of one value, or of nothing but noise, shows no
-face. What a network copes with belongs to its bundle, so the limits do, too.
+A face that is too small, cut off, blurred or badly exposed, not lit in infrared, or not seen by a
+sensor is a non-response: a person is not refused as an attack, and an attack is not judged by
+whatever is left of it. A plane of one value, or of nothing but noise, shows no face. What a network
+tolerates is a property of its bundle, and so are the limits.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.planes import DepthKind, Planes
+from model.errors import SettingError, check_number
 
 # 17 taps: all of the bell that a float32 sum can tell from nothing.
 _BELL = cv2.getGaussianKernel(17, 2.0, cv2.CV_32F)
@@ -24,21 +25,21 @@ _ONE_SURFACE: dict[DepthKind, int] = {"millimetres": 30, "8-bit": 12}
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
-    """What a face must reach, see `measure`; those of a modality count where it is present.
+    """Limits of `measure`'s figures; those of a modality apply where it is present.
 
     Attributes:
         min_face_px: shorter side of the face in the plane that has the fewest px for it.
         min_face_inside: part of the face box that lies inside the planes, [0, 1].
         min_rgb_brightness: mean of the luma, 0 to 255.
         max_rgb_brightness: mean of the luma, 0 to 255.
-        min_rgb_smoothness: below it, there is nothing but noise, or one single colour.
-        max_rgb_smoothness: above it, the face is blurred.
+        min_rgb_smoothness: below it there is nothing but noise, or one single colour.
+        max_rgb_smoothness: above it the face is blurred.
         min_ir_brightness: mean of the infrared plane, 0 to 255.
         max_ir_brightness: mean of the infrared plane, 0 to 255.
-        min_ir_smoothness: below it, there is nothing but noise: the emitter did not light up.
+        min_ir_smoothness: below it there is nothing but noise: the emitter did not light up.
         max_depth_holes: part of the face without depth, [0, 1].
         min_depth_agreement: part of the neighbouring px, both with depth, that are of one surface,
-            [0, 1]: below it, there is nothing but noise.
+            [0, 1]: below it there is nothing but noise.
         min_depth_spread: standard deviation of the depths, mm or grey values: a print that is held
             still and straight has 3 mm, by the sensor's own noise; less is no sensor's.
     """
@@ -60,31 +61,45 @@ class QualityLimits:
     def for_size(cls, size: int) -> "QualityLimits":
         """Return the limits for planes of `size` px; the defaults are those for 112 px.
 
-        The blur of `measure` is the same in px, so of a smaller picture it takes more away.
+        The blur in `measure` has a fixed width in px, so it removes more of a smaller picture.
         """
         return cls(max_rgb_smoothness=cls().max_rgb_smoothness * size / 112)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, float]) -> "QualityLimits":
-        """Return the limits of a bundle; what it does not say is as above.
+    def __post_init__(self) -> None:
+        """Refuse limits that no face could meet, or that are no numbers.
 
         Raises:
-            ValueError: one is unknown or is not a number.
+            SettingError: a field breaks its rule.
         """
-        unknown = values.keys() - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"there is no quality limit {min(unknown)}")
-        for name, value in values.items():
-            if not isinstance(value, int | float) or not np.isfinite(value):
-                raise ValueError(f"quality limit {name} must be a number, is {value!r:.40}")
-        return cls(**values)
+        for name, value in self.to_dict().items():
+            check_number(f"quality limit {name}", value, 0)
+        for name in ("rgb_brightness", "ir_brightness"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low > high:
+                raise SettingError(
+                    f"quality limit min_{name}", f"at most max_{name} ({high:g})", low
+                )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "QualityLimits":
+        """Return the limits that `to_dict` described.
+
+        Raises:
+            SettingError: a limit is missing, unknown, or breaks its rule.
+        """
+        names = {field.name for field in fields(cls)}
+        if values.keys() != names:
+            raise SettingError(
+                "quality limits", f"described by {', '.join(sorted(names))}", sorted(values)
+            )
+        return cls(**{name: values[name] for name in names})
 
     def to_dict(self) -> dict[str, float]:
-        """Return them as JSON takes them."""
+        """Return the fields in a form that JSON can hold."""
         return asdict(self)
 
 
-# For planes that show no face: a test's, or a bench's.
+# For planes that show no face, in tests and benchmarks.
 ANY_QUALITY = QualityLimits(
     min_face_px=0,
     min_face_inside=0,
@@ -102,11 +117,11 @@ ANY_QUALITY = QualityLimits(
 
 
 def measure(planes: Planes, face_px: float | None = None) -> dict[str, float]:
-    """Return the figures that the limits are about.
+    """Return the figures to which the limits apply, by name.
 
-    Smoothness is a picture's standard deviation after a Gaussian blur of 2 px, over that of what
-    the blur took away. Noise alone has 0.1 to 0.4, a face from 2 to 9, a blurred face more. Depth
-    is looked at in the middle of the face, a quarter of the side away from its edges.
+    Smoothness is a picture's standard deviation after a Gaussian blur of 2 px, divided by
+    that of what the blur removed. It is 0.1 to 0.4 for noise, 2 to 9 for a face, and more for a
+    blurred face. Depth is measured in the middle of the face, a quarter of the side from its edges.
 
     Args:
         planes: a face crop.
@@ -126,7 +141,7 @@ def measure(planes: Planes, face_px: float | None = None) -> dict[str, float]:
 
 
 def faults(figures: Mapping[str, float], limits: QualityLimits) -> list[str]:
-    """Return what is wrong with a face, each fault with figure and limit; [] if nothing is."""
+    """Return the limits that a face violates, each with figure and limit; [] for none."""
     bounds = limits.to_dict()
     found = []
     for name, value in figures.items():

@@ -1,22 +1,26 @@
-"""From stored pixel values to what the network sees; a part of its graph, so it can't be forgotten.
+"""Normalisation: from stored pixel values to the network's input, as part of its graph.
 
-Depth has two modes. `face_relative` takes mm: what counts is the relief of the face, not how far
-away it stands, so depth is told relative to the median of the face's middle. `casia8` takes the
+Depth has two modes. `face_relative` takes millimetres: what matters is the relief of the face, not
+its distance, so depth is relative to the median of the middle of the crop. `casia8` takes the
 8-bit values of CASIA-SURF as they are.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from model.data.planes import DepthKind
 from model.data.tensors import PlaneTensors
 
 DepthMode = Literal["face_relative", "casia8"]
 DEPTH_MODES: tuple[DepthMode, ...] = ("face_relative", "casia8")
+# What the depth values must stand for: one mode is meaningless on the other's.
+DEPTH_KINDS: Mapping[DepthMode, DepthKind] = {"face_relative": "millimetres", "casia8": "8-bit"}
 VIEWS = ("rgb", "depth", "ir", "hsv", "ycbcr")
 CHANNELS = {"rgb": 3, "depth": 1, "ir": 1, "hsv": 3, "ycbcr": 3}
-# Which stored plane a view is made of: a view is there if its plane is.
+# Column of the plane that a view is computed from: a view is present if its plane is.
 PLANE_OF = {"rgb": 0, "depth": 1, "ir": 2, "hsv": 0, "ycbcr": 0}
 
 _WINDOW_MM = 150.0
@@ -24,16 +28,16 @@ _FAR = -1.0
 
 
 class Normalise(nn.Module):
-    """PlaneTensors planes to float maps in about [-1, 1], one for each view."""
+    """Maps stored planes to float maps in about [-1, 1], one per view."""
 
     def __init__(self, views: tuple[str, ...], depth_mode: DepthMode) -> None:
-        """Choose the views, in their order, and the depth mode."""
+        """Set the views, in the order of the output, and the depth mode."""
         super().__init__()
         self.views = views
         self.depth_mode = depth_mode
 
     def forward(self, stored: PlaneTensors) -> list[Tensor]:
-        """Return a (B, C, S, S) float32 map for each view."""
+        """Return a (B, C, S, S) float32 map per view."""
         rgb = stored.rgb.permute(0, 3, 1, 2).float() / 255
         return [self._view(name, rgb, stored) for name in self.views]
 
@@ -51,14 +55,17 @@ class Normalise(nn.Module):
 
 
 def face_relative(depth_mm: Tensor) -> Tensor:
-    """Return depth relative to the face, nearer = larger, in [-1, 1].
+    """Return depth relative to the face, nearer = larger.
 
-    The median of the valid pixels in the middle half is the face's distance; 150 mm nearer is 1,
-    150 mm farther is -1. A hole is told as far: holes lie around heads and at their edges, where
-    what is behind is far, and an own value for them would be a cue of its own for sensor noise.
+    The median of the valid pixels in the middle half is the distance of the face; 150 mm nearer is
+    1, 150 mm farther is -1. A hole counts as far: most holes lie around the head and at its edge,
+    where the background is far, and a value of their own would turn sensor noise into a cue.
 
     Args:
         depth_mm: (B, 1, S, S) float, mm, 0 = hole.
+
+    Returns:
+        (B, 1, S, S) float in [-1, 1].
     """
     side = depth_mm.shape[-1]
     low, high = side // 4, side - side // 4
@@ -71,7 +78,7 @@ def face_relative(depth_mm: Tensor) -> Tensor:
 
 
 def hsv(rgb: Tensor) -> Tensor:
-    """Return hue, saturation, value, each in [0, 1], of (B, 3, S, S) RGB in [0, 1].
+    """Return hue, saturation and value of RGB, all (B, 3, S, S) in [0, 1].
 
     Source: A. R. Smith, Color gamut transform pairs, SIGGRAPH 1978.
     """
@@ -87,7 +94,7 @@ def hsv(rgb: Tensor) -> Tensor:
 
 
 def ycbcr(rgb: Tensor) -> Tensor:
-    """Return luma and the two chroma differences, in [0, 1], of (B, 3, S, S) RGB in [0, 1].
+    """Return luma and the two colour differences of RGB, all (B, 3, S, S) in [0, 1].
 
     Source: ITU-R BT.601.
     """

@@ -27,7 +27,7 @@ from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
 from model.render.heads import template
 from model.render.presentation import Crop, RenderedFrame, present
 from model.runs.processes import processes
-from model.runs.stamp import claim
+from model.runs.stamp import check_stamp
 
 CROP_PX, CROP_MARGIN = 124, 0.2
 SPLITS = ("train", "val", "test")
@@ -167,7 +167,7 @@ def _claim(config: RenderConfig) -> None:
         "of_each_test_print": config.of_each_test_print,
         "seed": config.seed,
     }
-    claim(config.folder / "dataset.json", wanted, "a data set of other settings")
+    check_stamp(config.folder / "dataset.json", wanted, "a data set of other settings")
 
 
 def _write_lists(config: RenderConfig) -> None:

@@ -9,6 +9,7 @@ import pytest
 from loadtest.samples import SampleFrame, load_samples
 from model.data.planes import Planes
 from model.data.quality import QualityLimits, faults, measure
+from model.errors import SettingError
 from model.serving.bundle import find_bundle, load_bundle
 from workers.replica.decode import decode
 from workers.wire.frame import Frame
@@ -115,7 +116,26 @@ def test_a_modality_that_is_missing_has_no_figures(faces: list[Planes]) -> None:
     assert figures.keys() == {"face_inside", "depth_holes", "depth_agreement", "depth_spread"}
 
 
-@pytest.mark.parametrize("values", [{"min_ir": 1}, {"min_face_px": "8"}, {"min_face_px": np.nan}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"min_ir": 1},
+        {"min_face_px": "8"},
+        {"min_face_px": np.nan},
+        {"min_face_px": True},
+        {"min_face_px": -1},
+        {"max_depth_holes": 10**400},
+        {"min_rgb_brightness": 200, "max_rgb_brightness": 100},
+    ],
+    ids=lambda values: str(values)[:40],
+)
 def test_limits_that_can_not_be_used(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="quality limit"):
+    with pytest.raises(SettingError, match="quality limit"):
+        QualityLimits.from_dict({**QualityLimits().to_dict(), **values})
+
+
+def test_a_limit_that_is_left_out_has_no_default() -> None:
+    values = QualityLimits().to_dict()
+    del values["min_face_px"]
+    with pytest.raises(SettingError, match=r"quality limits must be described by .*min_face_px"):
         QualityLimits.from_dict(values)
