@@ -81,7 +81,9 @@ class Opener:
     def _decode(self, frame: InFlight, predictor: "Predictor") -> None:
         assert frame.frame is not None  # noqa: S101 - verified before
         frame.predictor = predictor
-        frame.planes = decode(frame.frame, predictor.size, predictor.crop_margin)
+        frame.planes = decode(
+            frame.frame, predictor.size, predictor.crop_margin, predictor.depth_kind
+        )
         frame.quality = measure(frame.planes)
         if found := faults(frame.quality, predictor.quality):
             raise LowQuality("; ".join(found))

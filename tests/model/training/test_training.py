@@ -343,5 +343,5 @@ def test_serving_shows_the_face_as_training_did() -> None:
 def test_a_picture_that_can_not_be_read_is_named(config: TrainingConfig) -> None:
     bad = config.train.parent / "train-3_depth.png"
     bad.write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"train_list.txt:4: .*train-3_depth.png: can't be read"):
+    with pytest.raises(DatasetError, match=r"train_list.txt:4: .*train-3_depth.png: depth is no"):
         load_dataset(config.train, 112)

@@ -260,6 +260,15 @@ class TestNoDecision:
         (decision,) = await decide_all(bench, bench.replica(predictor=DepthOnly()))
         assert decision.reason is Reason.MODALITY_MISSING
 
+    async def test_depth_of_another_kind_than_the_bundle_s_is_refused_by_name(
+        self, bench: Bench
+    ) -> None:
+        bench.add()
+        predictor = ConstantPredictor(depth_kind="8-bit")
+        (decision,) = await decide_all(bench, bench.replica(predictor=predictor))
+        assert decision.reason is Reason.UNDECODABLE
+        assert "depth is millimetres, the model was trained on 8-bit" in bench.server.dead[0][1]
+
     async def test_a_face_that_can_not_be_judged_is_told_with_its_figures(
         self, bench: Bench
     ) -> None:
