@@ -172,6 +172,10 @@ class TestDistributions:
         licenses = {name.rpartition("/")[2] for name in names if "/licenses/" in name}
         assert licenses == {"LICENSE", "NOTICE"}
 
+    def test_readme_names_the_wheel(self, wheel: Path) -> None:
+        readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+        assert {wheel.name} == set(re.findall(r"livegate-[\w.-]+\.whl", readme))
+
     def test_a_wheel_from_the_sdist_is_the_same(self, wheel: Path, tmp_path: Path) -> None:
         sources = copy_sources(tmp_path / "sources")
         (tmp_path / "made").mkdir()

@@ -16,7 +16,6 @@ import pytest
 import redis
 import yaml
 
-from deploy.local.stack import CONFIG
 from tests.environments import CHECKOUT, environment
 from tests.readme import python_blocks
 from workers.wire import keys
@@ -87,7 +86,7 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
 
 def _config(site: Site) -> Path:
     """Write the shipped config with ports that are free: other deployments may run here."""
-    content = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    content = yaml.safe_load((CHECKOUT / "ray_config.yaml").read_text(encoding="utf-8"))
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
