@@ -2,7 +2,8 @@
 
 `workers/README.md` documents it to the byte; golden files under `tests/` freeze it.
 
-Bytes that break a rule raise a `workers.wire.refusal.FrameRefused` that names key, rule and value.
+Bytes that break a rule raise a `workers.wire.refusal.FrameRefused` that names the key, the
+rule, and type and length of the value, but never shows the value itself.
 """
 
 import math
