@@ -1,4 +1,4 @@
-"""The commands of the model engineer: render, train, evaluate, calibrate, upgrade, ablate.
+"""The commands of the model engineer: render, train, evaluate, calibrate, judge, upgrade, ablate.
 
 Heavy libraries are imported where they are used, so that `--help` answers at once.
 """
@@ -240,6 +240,34 @@ def calibrate(
             f"BPCER {found['bpcer']:.4f} (at most {found['bpcer_upper']:.4f})"
         )
     typer.echo(f"bundle: {new_bundle}; other sets of modalities get no_decision")
+
+
+@app.command()
+@needs("train")
+def judge(
+    rgb: Annotated[Path | None, typer.Option(help="Colour picture, JPEG or PNG.")] = None,
+    depth: Annotated[Path | None, typer.Option(help="Depth, PNG of 16 or 8 bits.")] = None,
+    ir: Annotated[Path | None, typer.Option(help="Infrared picture, JPEG or PNG.")] = None,
+    face_box: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(help="x y w h in px of the first picture; without it all are face crops."),
+    ] = None,
+    depth_unit_mm: Annotated[
+        float, typer.Option(min=0.001, max=100, help="Millimetres per count of 16-bit depth.")
+    ] = 1.0,
+    bundle: _BundleName = "rendered-small",
+) -> None:
+    """Judge one face offline; print decision, score, threshold and quality faults as JSON."""
+    from model.serving.bundle import find_bundle, load_bundle
+    from model.serving.engine import Engine
+    from model.serving.judgement import judge as run
+
+    given = {"rgb": rgb, "depth": depth, "ir": ir}
+    files = {name: file for name, file in given.items() if file is not None}
+    if not files:
+        raise UserError("give at least one of --rgb, --depth and --ir")
+    engine = Engine(load_bundle(find_bundle(bundle)))
+    typer.echo(json.dumps(run(engine, files, face_box, depth_unit_mm), indent=1))
 
 
 @app.command()

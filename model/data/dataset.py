@@ -181,7 +181,8 @@ def load_dataset(path: Path, size: int, *, bona_fide_alone: bool = False) -> Dat
     kinds: list[DepthKind] = ["millimetres"] * len(samples)
 
     def read(row: int) -> None:
-        planes, kinds[row] = _read(samples[row], side)
+        planes = _read(samples[row], side)
+        kinds[row] = planes.depth_kind
         for name in MODALITIES:
             getattr(batch, name)[row] = getattr(planes, name)
 
@@ -213,12 +214,9 @@ def batches(
         yield order[start : start + size]
 
 
-def _read(sample: Sample, side: int) -> tuple[Planes, DepthKind]:
+def _read(sample: Sample, side: int) -> Planes:
     try:
-        rgb, depth, ir = sample.load()
-        # Before the crop, which widens 8-bit depth.
-        kind: DepthKind = "8-bit" if depth.dtype == np.uint8 else "millimetres"
-        return crop_planes(rgb, depth, ir, None, side, 0.0), kind
+        return crop_planes(*sample.load(), None, side, 0.0)
     except DatasetError as error:
         raise DatasetError(f"{sample.where}: {error}") from error
     except PlaneError as error:

@@ -22,6 +22,9 @@ _BELL = cv2.getGaussianKernel(17, 2.0, cv2.CV_32F)
 # Neighbours whose depths differ by no more are of one surface: mm, or grey values of 8-bit depth.
 _ONE_SURFACE: dict[DepthKind, int] = {"millimetres": 30, "8-bit": 12}
 
+# Limits that are parts of a whole.
+_HIGHEST = {name: (1,) for name in ("min_face_inside", "max_depth_holes", "min_depth_agreement")}
+
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
@@ -71,14 +74,14 @@ class QualityLimits:
         Raises:
             SettingError: a field breaks its rule.
         """
-        for name, value in self.to_dict().items():
-            check_number(f"quality limit {name}", value, 0)
-        for name in ("rgb_brightness", "ir_brightness"):
-            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
-            if low > high:
-                raise SettingError(
-                    f"quality limit min_{name}", f"at most max_{name} ({high:g})", low
-                )
+        values = self.to_dict()
+        for name, value in values.items():
+            check_number(f"quality limit {name}", value, 0, *_HIGHEST.get(name, ()))
+        for name, low in values.items():
+            upper = name.replace("min_", "max_")
+            if low > values.get(upper, np.inf):
+                rule = f"at most {upper} ({values[upper]:g})"
+                raise SettingError(f"quality limit {name}", rule, low)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "QualityLimits":

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,8 @@ def _faults(bundle: Bundle, dataset: Dataset) -> tuple[list[str], ...]:
         planes.ir[:, middle, middle],
         planes.present,
     )
-    return tuple(faults(measure(face, None), bundle.quality) for face in selftest_rows(cut))
+    faces = (replace(face, depth_kind=dataset.depth_kind) for face in selftest_rows(cut))
+    return tuple(faults(measure(face), bundle.quality) for face in faces)
 
 
 def _non_response(dataset: Dataset, found: tuple[list[str], ...]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "calibrate",
+    "judge",
     "upgrade",
     "ablate",
 )

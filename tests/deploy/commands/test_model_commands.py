@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ from typer.testing import CliRunner, Result
 
 from deploy.commands import main as cli
 from deploy.commands.model import UserError
+from model.data.dataset import load_dataset
+from model.data.planes import MODALITIES, PlaneError
+from model.data.quality import ANY_QUALITY
 from model.errors import ModelError, SettingError
-from model.serving.bundle import BundleUnknown, load_bundle
+from model.evaluation.scoring import score
+from model.serving.bundle import BundleUnknown, load_bundle, save_bundle
 from tests.model.pictures import learned_bundle, training_config, write_set
 
 
@@ -43,6 +48,56 @@ def test_evaluate_prints_json_and_writes_a_report(folder: Path, tmp_path: Path) 
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Made by <code>livegate" in page
     assert isinstance(error_of("evaluate", *args), FileExistsError)
+
+
+class TestJudge:
+    def files(self, folder: Path, number: int, *names: str) -> list[object]:
+        endings = {"rgb": "jpg", "depth": "png", "ir": "jpg"}
+        pairs = ((f"--{name}", folder / f"test-{number}_{name}.{endings[name]}") for name in names)
+        return [*(each for pair in pairs for each in pair), "--bundle", folder / "bundle"]
+
+    def judged(self, *args: object) -> dict[str, Any]:
+        result = run("judge", *args)
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    def test_a_decision_with_what_it_rests_on(self, folder: Path, tmp_path: Path) -> None:
+        # The pictures are noise in colour: gates that let them through.
+        bundle = replace(load_bundle(folder / "bundle"), quality=ANY_QUALITY)
+        save_bundle(bundle, tmp_path / "open")
+        # The box whose square is the 112 px in the middle of the pictures, as evaluation cuts them.
+        side = 112 / (1 + 2 * bundle.crop_margin)
+        box = ["--face-box", 62 - side / 2, 62 - side / 2, side, side]
+        scores = score(bundle.network, load_dataset(folder / "test_list.txt", 112), MODALITIES)
+        for number, decision in ((0, "attack"), (1, "bona_fide")):
+            args = [*self.files(folder, number, "rgb", "depth", "ir")[:-1], tmp_path / "open"]
+            found = self.judged(*args, *box)
+            assert found["score"] == pytest.approx(scores[number], abs=1e-3)
+            assert (found["decision"], found["reason"], found["faults"]) == (decision, None, [])
+            assert (found["score"] >= found["threshold"]) == (decision == "bona_fide")
+            assert sum(found["shares"].values()) == pytest.approx(1, abs=1e-3)
+        found = self.judged(*self.files(folder, 1, "rgb")[:-1], tmp_path / "open")
+        assert found["modalities"] == ["rgb"]
+
+    def test_a_quality_fault_is_no_decision(self, folder: Path) -> None:
+        args = self.files(folder, 1, "rgb", "depth", "ir")
+        found = self.judged(*args, "--face-box", 10, 10, 20, 20)
+        assert (found["decision"], found["reason"]) == ("no_decision", "low_quality")
+        assert "face_px must be at least 24, is 20" in found["faults"]
+
+    def test_depth_of_another_kind_is_refused(self, folder: Path) -> None:
+        args = self.files(folder, 1, "rgb", "ir")
+        depth = folder / "test-1_ir.jpg"  # 8 bits
+        error = error_of("judge", *args, "--depth", depth)
+        assert isinstance(error, PlaneError)
+        assert "depth is 8-bit" in str(error)
+
+    def test_a_picture_that_is_not_there(self, folder: Path) -> None:
+        error = error_of("judge", "--ir", folder / "nothing.png")
+        assert isinstance(error, PlaneError)
+        assert "nothing.png can't be read: No such file" in str(error)
+        assert isinstance(error_of("judge"), UserError)
 
 
 def test_calibrate_on_bona_fide_alone(folder: Path, tmp_path: Path) -> None:
