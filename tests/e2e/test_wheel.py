@@ -132,17 +132,17 @@ def test_a_frame_gets_its_decision(site: Site) -> None:
 def test_readme_opens_a_door(site: Site) -> None:
     camera, door = python_blocks()
     with running(site.commands / "python", "-c", door, cwd=site.folder) as watching:
-        _wait_until_it_reads(site)
+        _wait_until_it_reads(site, watching)
         counts = run(site.commands / "python", "-c", camera, cwd=site.folder)
         assert "acknowledged=10" in counts
         assert watching.stdout is not None
         assert watching.stdout.readline() == "open\n"
 
 
-def _wait_until_it_reads(site: Site) -> None:
+def _wait_until_it_reads(site: Site, door: "subprocess.Popen[str]") -> None:
     with redis.Redis.from_url(site.address["redis_url"]) as client:
         while not any(row["cmd"] == "xread" for row in client.client_list()):
-            pass
+            assert door.poll() is None, "it ended before it read a decision"
 
 
 def test_a_camera_in_plain_python(site: Site, tmp_path: Path) -> None:
