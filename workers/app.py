@@ -28,7 +28,8 @@ from workers.stream.backlog import NOTHING, read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
 from workers.stream.redis_stream import RedisStream
-from workers.wire.signing import AcceptUnsigned, Keyring
+from workers.wire.keyring import Keyring
+from workers.wire.signing import AcceptUnsigned
 
 _HOUSEKEEPING_S = 1.0
 
@@ -196,7 +197,7 @@ def build(settings: WorkerSettings) -> serve.Application:
 
     Raises:
         pydantic.ValidationError: a setting can't be used; it names the field and the rule.
-        workers.wire.signing.KeyFileError: the camera key file can't be read.
+        workers.wire.keyring.KeyFileError: the camera key file can't be read.
     """
     if settings.camera_keys is not None:
         Keyring(settings.camera_keys)

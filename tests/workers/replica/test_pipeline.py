@@ -25,9 +25,10 @@ from workers.stream.delivery import CommitResult
 from workers.testing import ConstantPredictor, MemoryServer, MemoryStream
 from workers.wire.decision import Decision, Outcome, Reason, pack_decision, unpack_decision
 from workers.wire.frame import EncodedPlane, pack_frame
+from workers.wire.keyring import Keyring
 from workers.wire.keys import partition_of
 from workers.wire.refusal import GIVEN_UP
-from workers.wire.signing import AcceptUnsigned, Keyring, door_key, sign
+from workers.wire.signing import AcceptUnsigned, door_key, sign
 
 
 class NoMetrics:
