@@ -11,7 +11,7 @@ from redis.crc import key_slot
 from tests.workers import frames
 from tests.workers.replica.test_pipeline import NoMetrics
 from tests.workers.stream.cluster import Cluster, started_cluster
-from workers.client.camera import AsyncCamera
+from workers.client.camera import AsyncCamera, SendResult
 from workers.client.door import follow
 from workers.replica.pipeline import Pipeline
 from workers.replica.telemetry import Telemetry
@@ -67,8 +67,12 @@ class Run:
             None,
             partitions=self.settings.stream.partitions,
             max_waiting=10_000,
-            on_sent=lambda _, entry_id: self.acknowledged.update([(camera_id, entry_id)]),
+            on_result=lambda result: self._sent(camera_id, result),
         )
+
+    def _sent(self, camera_id: str, result: SendResult) -> None:
+        if result.status == "acknowledged":
+            self.acknowledged.update([(camera_id, result.entry_id)])
 
     def publish(self) -> None:
         for camera in self.cameras:
