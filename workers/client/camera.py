@@ -142,6 +142,10 @@ class AsyncCamera:
                 self.outbox.arrived(entry_id)
 
     async def _pause(self, pause_s: float) -> None:
+        """Wait; when the camera is closed, once no longer."""
+        if self._is_closed.is_set():
+            await asyncio.sleep(pause_s)
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._is_closed.wait()

@@ -31,6 +31,7 @@ from workers.stream.failure import FAILURES, failure_of
 from workers.wire import keys
 
 MAX_PARTITIONS = 256
+_CLOSE_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -196,6 +197,9 @@ class HttpLine:
         if self._connection.sock is not None:
             with suppress(OSError):
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
+        # The thread closes it, once it has done with it.
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+        await asyncio.wait([closing], timeout=_CLOSE_S)
         self._thread.shutdown(wait=False)
 
     def _post(self, fields: Mapping[str, bytes]) -> str:
@@ -211,7 +215,7 @@ class HttpLine:
             raise ReplyLost(f"no answer: {error or type(error).__name__}") from error
         if response.status == http.HTTPStatus.ACCEPTED:
             return str(_told(body).get("entry_id", ""))
-        if response.will_close or response.isclosed() is False:
+        if not response.isclosed():
             self._connection.close()
         raise _refusal(response, _told(body))
 
