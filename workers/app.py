@@ -29,6 +29,7 @@ from workers.settings import WorkerSettings
 from workers.stream.backlog import NOTHING, read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
+from workers.stream.far_ids import repair_ids
 from workers.stream.redis_stream import RedisStream
 from workers.wire.decision import pack_decision
 from workers.wire.keyring import Keyring
@@ -36,6 +37,7 @@ from workers.wire.signing import AcceptUnsigned
 
 _HOUSEKEEPING_S = 1.0
 _GRACE_S = 1.0
+_REPAIR_S = 10.0
 
 _log = logging.getLogger("ray.serve")
 # Neither an API browser nor its schema: they tell whoever asks what can be asked.
@@ -62,6 +64,7 @@ class Worker:
         self._stream = RedisStream(settings.stream, consumer=replica)
         self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
         self._backlog = NOTHING
+        self._far_ids: list[int] = []
         self._telemetry = Telemetry(metrics, settings.decode_threads)
         self._pipeline = Pipeline(
             stream=self._stream,
@@ -134,6 +137,7 @@ class Worker:
             "model": self._pipeline.predictor.model_id,
             "redis_available": self._is_redis_available(),
             "redis_findings": self._stream.findings,
+            "partitions_with_far_ids": self._far_ids,
             "backlog": {
                 "waiting": self._backlog.waiting,
                 "pending": self._backlog.pending,
@@ -201,11 +205,15 @@ class Worker:
         )
 
     async def _keep_figures(self) -> None:
+        repair_at_s = 0.0
         while True:
             if self._keyring is not None:
                 await asyncio.to_thread(self._keyring.refresh)
+            partitions = range(self._settings.stream.partitions)
             with suppress(*FAILURES):
-                partitions = range(self._settings.stream.partitions)
+                if time.monotonic() >= repair_at_s:
+                    repair_at_s = time.monotonic() + _REPAIR_S
+                    self._far_ids = await repair_ids(self._figures_client, partitions)
                 self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from deploy.commands import keys
+from deploy.commands import acl, keys
 from deploy.commands import model as science
 from deploy.commands.extras import PACKAGE, missing_extra, needs
 from deploy.errors import DeployError
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 app.add_typer(science.app)
 app.add_typer(keys.app)
+app.add_typer(acl.app)
 
 Folder = Annotated[
     Path, typer.Option(help="Folder of the deployment: its keys, data and addresses.")

@@ -30,6 +30,7 @@ class Server:
     args: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     connect: Mapping[str, Any] = field(default_factory=dict)
+    binary: str | None = None
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -37,7 +38,7 @@ class Server:
         return redis.Redis("127.0.0.1", self.port, socket_timeout=5, **self.connect)
 
     def start(self) -> None:
-        binary = shutil.which("redis-server")
+        binary = self.binary or shutil.which("redis-server")
         if binary is None:
             tell = pytest.fail if os.environ.get("CI") else pytest.skip
             tell("no redis-server here: apt-get install redis-server")

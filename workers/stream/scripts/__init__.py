@@ -18,6 +18,7 @@ _FLAGS = {
     "backlog": "allow-oom,allow-cross-slot-keys,no-writes",
     "read": "allow-oom,allow-cross-slot-keys",
     "reclaim": "allow-oom,allow-cross-slot-keys",
+    "repair_ids": "allow-oom,allow-cross-slot-keys",
 }
 _INCLUDES = {"admit": ("clock", "seq_memory"), "commit": ("clock", "seq_memory")}
 
