@@ -3,6 +3,8 @@
     DeployError
     +-- UserError         deploy.commands.model
     +-- MissingExtra      deploy.commands.extras
+    +-- NoKey             deploy.commands.main
+    +-- NoSuchKey         deploy.commands.keys
     +-- NoDeployment      deploy.local.home
     +-- ConfigError       deploy.local.stack
     +-- DeployFailed      deploy.local.stack

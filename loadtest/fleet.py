@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from loadtest.ledger import Ledger, Published
 from loadtest.samples import Presentation
-from workers.client.camera import AsyncCamera
+from workers.client.camera import AsyncCamera, SendResult
 from workers.stream.connection import Servers
 
 _FRAMES_A_PRESENTATION = 12
@@ -80,7 +80,7 @@ class Fleet:
             self._camera_keys[camera_id],
             partitions=self._partitions,
             max_waiting=1000,
-            on_sent=lambda seq, entry_id: self.ledger.acknowledge(camera_id, seq, entry_id),
+            on_result=lambda result: self._sent(camera_id, result),
         )
         show = self._show(camera_id, number)
         try:
@@ -96,6 +96,10 @@ class Fleet:
                 start_s = end_s
         finally:
             await camera.close(timeout_s=30)
+
+    def _sent(self, camera_id: str, result: SendResult) -> None:
+        if result.status == "acknowledged":
+            self.ledger.acknowledge(camera_id, result.seq, result.entry_id)
 
     def _show(self, camera_id: str, number: int) -> Iterator[tuple[Presentation, int, str]]:
         order = random.Random(self._seed * 1009 + number)  # noqa: S311 - a simulation, not a key

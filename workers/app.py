@@ -5,6 +5,7 @@ HTTP requests, on the same event loop; a replica's work does not come through Se
 """
 
 import asyncio
+import json
 import logging
 import secrets
 import time
@@ -19,6 +20,7 @@ from ray.serve import metrics
 
 from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE
+from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
 from workers.replica.progress import PipelineStalled
@@ -27,13 +29,19 @@ from workers.settings import WorkerSettings
 from workers.stream.backlog import NOTHING, read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
+from workers.stream.far_ids import repair_ids
 from workers.stream.redis_stream import RedisStream
-from workers.wire.signing import AcceptUnsigned, Keyring
+from workers.wire.decision import pack_decision
+from workers.wire.keyring import Keyring
+from workers.wire.signing import AcceptUnsigned
 
 _HOUSEKEEPING_S = 1.0
+_GRACE_S = 1.0
+_REPAIR_S = 10.0
 
 _log = logging.getLogger("ray.serve")
-_http = FastAPI(title="Livegate", description="Face presentation attack detection, by replica.")
+# Neither an API browser nor its schema: they tell whoever asks what can be asked.
+_http = FastAPI(title="Livegate", docs_url=None, redoc_url=None, openapi_url=None)
 
 
 @serve.deployment(
@@ -56,6 +64,7 @@ class Worker:
         self._stream = RedisStream(settings.stream, consumer=replica)
         self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
         self._backlog = NOTHING
+        self._far_ids: list[int] = []
         self._telemetry = Telemetry(metrics, settings.decode_threads)
         self._pipeline = Pipeline(
             stream=self._stream,
@@ -66,6 +75,12 @@ class Worker:
             replica=replica,
         )
         self._replica = replica
+        self._ingress = Ingress(
+            self._figures_client,
+            self._keyring or AcceptUnsigned(),
+            settings,
+            self._stream.now_ms,
+        )
         self._running = asyncio.create_task(self._pipeline.run())
         self._housekeeping = asyncio.create_task(self._keep_figures())
 
@@ -122,6 +137,7 @@ class Worker:
             "model": self._pipeline.predictor.model_id,
             "redis_available": self._is_redis_available(),
             "redis_findings": self._stream.findings,
+            "partitions_with_far_ids": self._far_ids,
             "backlog": {
                 "waiting": self._backlog.waiting,
                 "pending": self._backlog.pending,
@@ -135,26 +151,42 @@ class Worker:
             },
         }
 
+    @_http.post("/v1/frames")
+    async def add_frame(self, request: Request) -> Response:
+        """Add one frame to the stream: its bytes `f` as the body, `s` in hex in the header."""
+        if not self._stream.groups:
+            return JSONResponse(
+                {"error": "not_now", "detail": "not ready yet"}, 503, {"Retry-After": "1"}
+            )
+        return await self._ingress.take(request)
+
     @_http.post("/v1/decide")
     async def decide(self, request: Request) -> Response:
-        """Decide one frame: its bytes `f` as the body, `s` in hex in X-Livegate-Signature."""
+        """Decide one frame: its bytes `f` as the body, `s` in hex in X-Livegate-Signature.
+
+        The answer's own header holds the door's signature of its exact bytes: JSON, or with
+        `Accept: application/msgpack` those of the field `d`.
+        """
         received_s = time.monotonic()
-        body = bytearray()
-        async for chunk in request.stream():
-            if len(body) <= self._settings.max_frame_bytes:
-                body += chunk  # once it is too large, the rest is read and dropped
-        fields = {b"f": bytes(body)}
-        signature = request.headers.get("x-livegate-signature")
-        if signature is not None:
-            try:
-                fields[b"s"] = bytes.fromhex(signature)
-            except ValueError:
-                fields[b"s"] = b""
+        settings = self._settings
         try:
-            decision = await self._pipeline.decide(fields, received_s)
+            fields = await read_fields(request, settings.max_frame_bytes, settings.ingress.body_s)
+            async with asyncio.timeout(settings.deadline_ms / 1000 + _GRACE_S):
+                decided = await self._pipeline.answer(fields, received_s)
+        except TooSlow as error:
+            return JSONResponse({"error": "too_slow", "detail": str(error)}, 408)
+        except TimeoutError:
+            detail = "not decided in time: send a new frame"
+            return JSONResponse({"error": "timeout", "detail": detail}, 503)
         except NotCommitted as error:
-            return JSONResponse({"detail": str(error)}, 503)
-        return JSONResponse(asdict(decision))
+            return JSONResponse({"error": "not_committed", "detail": str(error)}, 503)
+        if "application/msgpack" in request.headers.get("accept", ""):
+            told, kind = pack_decision(decided.decision), "application/msgpack"
+        else:
+            told, kind = json.dumps(asdict(decided.decision)).encode(), "application/json"
+        signature = decided.signature(told)
+        headers = {SIGNATURE_HEADER: signature.hex()} if signature else None
+        return Response(told, media_type=kind, headers=headers)
 
     def _load(self, bundle: str) -> Predictor:
         # Here, not above: Serve imports this module in several processes, and torch takes seconds.
@@ -173,11 +205,15 @@ class Worker:
         )
 
     async def _keep_figures(self) -> None:
+        repair_at_s = 0.0
         while True:
             if self._keyring is not None:
                 await asyncio.to_thread(self._keyring.refresh)
+            partitions = range(self._settings.stream.partitions)
             with suppress(*FAILURES):
-                partitions = range(self._settings.stream.partitions)
+                if time.monotonic() >= repair_at_s:
+                    repair_at_s = time.monotonic() + _REPAIR_S
+                    self._far_ids = await repair_ids(self._figures_client, partitions)
                 self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {
@@ -196,7 +232,7 @@ def build(settings: WorkerSettings) -> serve.Application:
 
     Raises:
         pydantic.ValidationError: a setting can't be used; it names the field and the rule.
-        workers.wire.signing.KeyFileError: the camera key file can't be read.
+        workers.wire.keyring.KeyFileError: the camera key file can't be read.
     """
     if settings.camera_keys is not None:
         Keyring(settings.camera_keys)

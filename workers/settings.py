@@ -7,20 +7,22 @@ before anything starts, with the field, the rule and the value in the message.
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from workers.wire.frame import MAX_FRAME_BYTES
+from workers.wire.server_url import ServerUrlError, parse_server_url
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A URL may hold a password, and an error would quote it.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class StreamSettings(_Settings):
     """Where the streams are and how they are laid out.
 
     Attributes:
-        url: `redis://`, `rediss://` or `unix://` URL of the server.
+        url: of the server, or of the Sentinels that know it: `workers/wire/server_url.py`.
         cluster: the server is one of a Redis Cluster.
         partitions: number of partitions. Cameras compute theirs from it: change it only while
             no frame is waiting.
@@ -44,12 +46,36 @@ class StreamSettings(_Settings):
     max_dead_letters: Annotated[int, Field(ge=1)] = 1_000
     max_seqs: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
 
+    @field_validator("url")
+    @classmethod
+    def _is_a_server_url(cls, url: str) -> str:
+        try:
+            parse_server_url(url)
+        except ServerUrlError as error:
+            raise ValueError(str(error)) from error
+        return url
+
+
+class IngressSettings(_Settings):
+    """What the ingress, `POST /v1/frames`, takes of one camera.
+
+    Attributes:
+        max_fps: frames a second of a camera, on average; more get 429 and how long to wait.
+        burst: frames that a camera may send at once after a pause.
+        body_s: how long a request may take to arrive.
+    """
+
+    max_fps: Annotated[float, Field(gt=0, le=10_000)] = 60.0
+    burst: Annotated[int, Field(ge=1, le=10_000)] = 30
+    body_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+
 
 class WorkerSettings(_Settings):
     """What one replica does with the frames.
 
     Attributes:
         stream: where the frames come from.
+        ingress: what is taken by HTTP.
         bundle: folder of the model bundle, or the name of one that is shipped.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
@@ -64,6 +90,7 @@ class WorkerSettings(_Settings):
     """
 
     stream: StreamSettings = StreamSettings()
+    ingress: IngressSettings = IngressSettings()
     bundle: str = "rendered-small"
     camera_keys: Path | None = None
     allow_unsigned: bool = False

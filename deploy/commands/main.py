@@ -12,9 +12,16 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from deploy.commands import acl, keys
 from deploy.commands import model as science
 from deploy.commands.extras import PACKAGE, missing_extra, needs
+from deploy.errors import DeployError
 from deploy.local import home
+
+
+class NoKey(DeployError):
+    """A camera has no key that its deployment would know; the message says how to get one."""
+
 
 app = typer.Typer(
     name="livegate",
@@ -23,6 +30,8 @@ app = typer.Typer(
 )
 
 app.add_typer(science.app)
+app.add_typer(keys.app)
+app.add_typer(acl.app)
 
 Folder = Annotated[
     Path, typer.Option(help="Folder of the deployment: its keys, data and addresses.")
@@ -113,15 +122,25 @@ def camera(
     depth_unit_mm: Annotated[
         float, typer.Option(min=0.001, max=100, help="Millimetres a count of 16-bit depth.")
     ] = 1.0,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LIVEGATE_CAMERA_KEY_FILE", help="The camera's key, from `livegate keys export`."
+        ),
+    ] = None,
     folder: Folder = home.DEFAULT,
     redis: Redis = None,
     partitions: Partitions = 4,
 ) -> None:
-    """Publish frames as a camera does; an unknown camera gets a key first."""
+    """Publish frames as a camera does.
+
+    A new camera of a deployment on this machine gets a key first. One elsewhere has to know the
+    key already: with --redis, give --key-file.
+    """
     from deploy.watch.terminal import publish
 
     address = _address(folder, redis, partitions)
-    key = home.Home(folder).key_of(camera_id)
+    key = _exported_key(key_file, redis, camera_id) or home.Home(folder).key_of(camera_id)
     sent = publish(address, camera_id, key, source, fps, seconds, depth_unit_mm)
     typer.echo(
         f"acknowledged {sent.acknowledged}, dropped {sent.dropped}, unknown {sent.unknown}, "
@@ -192,6 +211,20 @@ def _is_foreseen(error: Exception) -> bool:
 
 def _address(folder: Path, redis: str | None, partitions: int) -> home.Address:
     if redis is not None:
-        home.Home(folder).prepare()
         return home.Address(redis, partitions)
     return home.Home(folder).address()
+
+
+def _exported_key(key_file: Path | None, redis: str | None, camera_id: str) -> bytes | None:
+    """Return the key of a key file, if one is given; a deployment elsewhere needs one."""
+    from workers.wire.keyring import read_keys
+
+    if key_file is None and redis is None:
+        return None
+    exported = {} if key_file is None else read_keys(key_file)
+    if camera_id not in exported:
+        raise NoKey(
+            f"no key of {camera_id}: where its deployment is, `livegate keys add {camera_id}` and "
+            f"`livegate keys export {camera_id} --out FILE`; here, --key-file FILE"
+        )
+    return exported[camera_id][0]

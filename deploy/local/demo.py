@@ -38,7 +38,8 @@ from workers.stream.connection import Servers, connect
 from workers.stream.failure import FAILURES
 from workers.wire import keys
 from workers.wire.decision import Decision
-from workers.wire.signing import new_key, write_keys
+from workers.wire.keyring import write_keys
+from workers.wire.signing import new_key
 
 NUM_CAMERAS = 8
 STEADY_FPS = 5.0

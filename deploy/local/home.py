@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deploy.errors import DeployError
-from workers.wire.signing import new_key, read_keys, write_keys
+from workers.wire.keyring import ensure_key, write_keys
 
 DEFAULT = Path(".livegate")
 
@@ -62,13 +62,9 @@ class Home:
         """Return a camera's key; a new camera gets one, which running replicas pick up.
 
         Raises:
-            workers.wire.signing.KeyFileError: the key file can't be read.
+            workers.wire.keyring.KeyFileError: the key file can't be read.
         """
-        camera_keys = read_keys(self.key_file)
-        if camera_id not in camera_keys:
-            camera_keys[camera_id] = new_key()
-            write_keys(self.key_file, camera_keys)
-        return camera_keys[camera_id]
+        return ensure_key(self.key_file, camera_id)
 
     @contextmanager
     def announce(self, address: Address) -> Iterator[None]:

@@ -24,7 +24,8 @@ from loadtest.samples import load_samples
 from workers.client.door import follow
 from workers.stream.connection import Servers, connect
 from workers.wire import keys
-from workers.wire.signing import new_key, write_keys
+from workers.wire.keyring import write_keys
+from workers.wire.signing import new_key
 
 NUM_CAMERAS = 8
 FPS = 5.0

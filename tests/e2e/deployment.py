@@ -23,7 +23,8 @@ from tests.bundles import write_random_bundle
 from workers.client.door import follow, last_ids
 from workers.stream.connection import connect
 from workers.wire import keys
-from workers.wire.signing import new_key, write_keys
+from workers.wire.keyring import write_keys
+from workers.wire.signing import new_key
 
 NUM_CAMERAS = 4
 

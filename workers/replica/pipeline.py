@@ -103,7 +103,8 @@ class Pipeline:
             beating.cancel()
             await asyncio.wait([beating])
             for waiting in self._by_http:
-                waiting.set_exception(NotCommitted("the replica has stopped"))
+                if not waiting.done():
+                    waiting.set_exception(NotCommitted("the replica has stopped"))
             self._decode_pool.shutdown(wait=False)
             self._infer_thread.shutdown(wait=False)
             await self._stream.leave()
@@ -113,6 +114,10 @@ class Pipeline:
         self._is_draining.set()
 
     async def decide(self, fields: Mapping[bytes, bytes], received_s: float) -> Decision:
+        """Return the decision on one frame that came by HTTP; see `answer`."""
+        return (await self.answer(fields, received_s)).decision
+
+    async def answer(self, fields: Mapping[bytes, bytes], received_s: float) -> Decided:
         """Take one frame that came by HTTP through the same steps.
 
         Args:
@@ -120,7 +125,7 @@ class Pipeline:
             received_s: when the request began, monotonic; the frame's age counts from then.
 
         Returns:
-            Its decision; the caller is the only one that sees it.
+            What is decided; the caller is the only one that sees it.
 
         Raises:
             NotCommitted: it could not be decided, or not whether its seq is new.
@@ -130,7 +135,12 @@ class Pipeline:
             self._by_http.add(decided)
             waited_ms = (time.monotonic() - received_s) * 1000
             arrived_at_ms = self._stream.now_ms(0) - int(waited_ms)
-            frame = InFlight(fields, arrived_at_ms, decided.set_result)
+
+            def on_decided(found: Decided) -> None:
+                if not decided.done():  # whoever asked may be gone
+                    decided.set_result(found)
+
+            frame = InFlight(fields, arrived_at_ms, on_decided)
             self._start(frame)
             try:
                 return await self._committer.admit(await decided)

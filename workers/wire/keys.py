@@ -49,6 +49,11 @@ def admitted(partition: int, token: str) -> str:
     return f"livegate:{{{partition}}}:admitted:{token}"
 
 
+def rate(partition: int, camera_id: str) -> str:
+    """When a camera may send the next frame to the ingress, Unix ms; it expires by itself."""
+    return f"livegate:{{{partition}}}:rate:{camera_id}"
+
+
 MEMBERS = "livegate:members"
 """Hash of the replicas that are alive: name to number of beats."""
 

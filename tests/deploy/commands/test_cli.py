@@ -57,7 +57,7 @@ def test_help_loads_neither_ray_nor_torch(tmp_path: Path) -> None:
         (["decisions"], "start one with `livegate up`"),
         (["camera"], "start one with `livegate up`"),
         (["status", "--redis", "redis://127.0.0.1:1"], "127.0.0.1:1"),
-        (["camera", "--redis", "redis://127.0.0.1:1", "--source", "nowhere"], "nowhere"),
+        (["camera", "--redis", "redis://127.0.0.1:1"], "--key-file FILE"),
         (["up", "--config", "nowhere.yaml", "--redis", "redis://127.0.0.1:1"], "nowhere.yaml"),
         (["train", "a.txt", "b.txt", "bundle"], "a.txt"),
         (["train", "a.txt", "b.txt", "bundle", "--depth", "50"], "depth must be"),
