@@ -1,6 +1,7 @@
 """Simulated cameras that play the sample set, on schedules that nothing slows down (open loop)."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,7 +81,7 @@ class Fleet:
             self._camera_keys[camera_id],
             partitions=self._partitions,
             max_waiting=1000,
-            on_sent=lambda seq, entry_id: self.ledger.acknowledge(camera_id, seq, entry_id),
+            on_result=lambda result: self.ledger.sent(camera_id, result),
         )
         show = self._show(camera_id, number)
         try:
@@ -90,7 +91,11 @@ class Fleet:
                 at_s = start_s + period_s * number / len(self._camera_keys)
                 end_s = start_s + phase.seconds
                 while at_s < end_s:
-                    await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+                    try:
+                        await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+                    except asyncio.CancelledError:
+                        self.ledger.num_unsent += _num_due(at_s, end_s, period_s)
+                        raise
                     self._send(camera, camera_id, at_s, phase, next(show))
                     at_s += period_s
                 start_s = end_s
@@ -123,5 +128,11 @@ class Fleet:
             presentation_id=presentation_id,
             face_box=frame.face_box,
         )
-        published = Published(intended_at_s, presentation.is_bona_fide, phase.is_surge)
+        published = Published(intended_at_s, presentation.is_bona_fide, phase.is_surge, late_ms)
         self.ledger.publish(camera_id, seq, published)
+
+
+def _num_due(at_s: float, end_s: float, period_s: float) -> int:
+    """Return how many frames of a phase should have been sent by now, from the one at `at_s`."""
+    overdue_s = min(time.monotonic(), end_s) - at_s
+    return math.ceil(overdue_s / period_s) if overdue_s > 0 else 0

@@ -6,17 +6,20 @@ before anything starts, with the field, the rule and the value in the message.
 
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from workers.wire.frame import MAX_FRAME_BYTES
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """What all settings share: unknown fields are refused, values never change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class StreamSettings(_Settings):
+class StreamSettings(Settings):
     """Where the streams are and how they are laid out.
 
     Attributes:
@@ -42,12 +45,65 @@ class StreamSettings(_Settings):
     max_camera_decisions: Annotated[int, Field(ge=1)] = 256
     max_dead_letters: Annotated[int, Field(ge=1)] = 1_000
 
+    @field_validator("url")
+    @classmethod
+    def _is_a_redis_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        if parts.scheme == "unix":
+            if not parts.path:
+                raise ValueError("names no socket: unix:///path/to/socket")
+            return url
+        if not parts.hostname:
+            raise ValueError("names no host: redis://host:6379/0")
+        if parts.port == 0:  # raises by itself if it is no number, or above 65535
+            raise ValueError("the port must be from 1 to 65535")
+        if not parts.path.removeprefix("/").isdecimal() and parts.path not in ("", "/"):
+            raise ValueError("the part after the host must be a database number, such as /0")
+        return url
 
-class WorkerSettings(_Settings):
-    """What one replica does with the frames.
+
+class ScalingSettings(Settings):
+    """How many replicas there are to be: what the operator wants of the scaling.
+
+    Attributes:
+        min_replicas: never fewer; 0 lets an idle application go to sleep.
+        max_replicas: never more.
+        drain_s: a backlog is to be worked off in this time.
+        target_utilisation: the fraction of its service rate that a replica is meant to carry.
+        upscale_s: a need for more replicas must have lasted this long.
+        downscale_s: a need for fewer must have lasted this long; minutes, on a cluster.
+        first_service_fps: frames a second that a replica is taken to do until one has reported
+            its own rate.
+        poll_s: how often the server is asked for its backlog.
+    """
+
+    min_replicas: Annotated[int, Field(ge=0, le=10_000)] = 1
+    max_replicas: Annotated[int, Field(ge=1, le=10_000)] = 3
+    drain_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    target_utilisation: Annotated[float, Field(gt=0, le=1)] = 0.6
+    upscale_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    downscale_s: Annotated[float, Field(ge=0, le=86_400)] = 4.0
+    first_service_fps: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    poll_s: Annotated[float, Field(ge=0, le=60)] = 0.5
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas ({self.min_replicas}) must be at most max_replicas "
+                f"({self.max_replicas})"
+            )
+        return self
+
+
+class WorkerSettings(Settings):
+    """What the application does with the frames, and with how many replicas.
 
     Attributes:
         stream: where the frames come from.
+        scaling: how many replicas there are to be.
         bundle: folder of the model bundle, or the name of one that is shipped.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
@@ -62,6 +118,7 @@ class WorkerSettings(_Settings):
     """
 
     stream: StreamSettings = StreamSettings()
+    scaling: ScalingSettings = ScalingSettings()
     bundle: str = "rendered-small"
     camera_keys: Path | None = None
     allow_unsigned: bool = False

@@ -16,14 +16,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.client.outbox import Outbox, Sent
+from workers.client.outbox import OnResult, Outbox, Sent
 from workers.stream.connection import FAILURES, AsyncClient, connect_blocking
 from workers.wire.frame import EncodedPlane, Frame
 
@@ -63,7 +63,7 @@ class Camera:
         partitions: int,
         cluster: bool = False,
         max_waiting: int = 16,
-        on_sent: Callable[[int, str], None] | None = None,
+        on_result: OnResult | None = None,
     ) -> None:
         """Start the sender; the server need not be up yet, but one of a cluster has to be.
 
@@ -74,11 +74,10 @@ class Camera:
             partitions: the deployment's number of partitions.
             cluster: the server at `url` is one of a Redis Cluster.
             max_waiting: frames kept while the server does not take them; older ones are dropped.
-            on_sent: called in the sender's thread with (seq, entry id) of each acknowledged frame.
+            on_result: called once with what has become of each frame, in whichever thread knows it.
         """
-        self._outbox = Outbox(camera_id, key, partitions, max_waiting)
+        self._outbox = Outbox(camera_id, key, partitions, max_waiting, on_result)
         self._client = connect_blocking(url, cluster=cluster)
-        self._on_sent = on_sent
         self._has_work = threading.Event()
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._send, name=f"camera-{camera_id}", daemon=True)
@@ -132,12 +131,9 @@ class Camera:
                 self._has_work.clear()
                 continue
             try:
-                done = self._outbox.answered(execute(*command))
+                self._outbox.answered(execute(*command))
             except FAILURES as error:
                 self._is_closed.wait(self._outbox.failed(error))
-            else:
-                if done is not None and self._on_sent is not None:
-                    self._on_sent(*done)
 
 
 class AsyncCamera:
@@ -151,7 +147,7 @@ class AsyncCamera:
         *,
         partitions: int,
         max_waiting: int = 16,
-        on_sent: Callable[[int, str], None] | None = None,
+        on_result: OnResult | None = None,
     ) -> None:
         """Start the sender task; arguments as for `Camera`, but for the client.
 
@@ -161,11 +157,10 @@ class AsyncCamera:
             key: this camera's key, 32 bytes, or None.
             partitions: the deployment's number of partitions.
             max_waiting: frames kept while the server does not take them.
-            on_sent: called in the event loop with (seq, entry id) of each acknowledged frame.
+            on_result: called once, in the event loop, with what has become of each frame.
         """
-        self._outbox = Outbox(camera_id, key, partitions, max_waiting)
+        self._outbox = Outbox(camera_id, key, partitions, max_waiting, on_result)
         self._client = client
-        self._on_sent = on_sent
         self._has_work = asyncio.Event()
         self._is_closed = asyncio.Event()
         self._task = asyncio.create_task(self._send())
@@ -210,12 +205,9 @@ class AsyncCamera:
                 self._has_work.clear()
                 continue
             try:
-                done = self._outbox.answered(await execute(*command))
+                self._outbox.answered(await execute(*command))
             except FAILURES as error:
                 await self._pause(self._outbox.failed(error))
-            else:
-                if done is not None and self._on_sent is not None:
-                    self._on_sent(*done)
 
     async def _pause(self, pause_s: float) -> None:
         try:

