@@ -39,7 +39,9 @@ class Fleet:
         camera_keys: Mapping[str, bytes],
         samples: Sequence[Presentation],
         partitions: int,
+        *,
         seed: int = 0,
+        close_s: float = 30.0,
     ) -> None:
         """Prepare the cameras; none sends before `play`.
 
@@ -48,7 +50,8 @@ class Fleet:
             camera_keys: camera id to key; one camera for each.
             samples: what they play.
             partitions: the deployment's number of partitions.
-            seed: of the order in which presentations are played, and of the cameras' phases.
+            seed: of the order in which presentations are played.
+            close_s: how long a camera may take to send what waits when its schedule is over.
         """
         self.ledger = Ledger()
         self._client = client
@@ -56,6 +59,7 @@ class Fleet:
         self._samples = samples
         self._partitions = partitions
         self._seed = seed
+        self._close_s = close_s
 
     async def play(self, phases: Callable[[], Iterator[Phase]]) -> None:
         """Let all cameras send through the phases, then until their outboxes are empty.
@@ -65,12 +69,10 @@ class Fleet:
                 its load may depend on what was measured meanwhile.
         """
         start_s = time.monotonic()
-        await asyncio.gather(
-            *(
-                self._play(camera_id, number, phases(), start_s)
-                for number, camera_id in enumerate(self._camera_keys)
-            )
-        )
+        # A group, since it also waits for the cameras to close when it is cancelled.
+        async with asyncio.TaskGroup() as cameras:
+            for number, camera_id in enumerate(self._camera_keys):
+                cameras.create_task(self._play(camera_id, number, phases(), start_s))
 
     async def _play(
         self, camera_id: str, number: int, phases: Iterator[Phase], start_s: float
@@ -100,7 +102,7 @@ class Fleet:
                     at_s += period_s
                 start_s = end_s
         finally:
-            await camera.close(timeout_s=30)
+            await camera.close(self._close_s)
 
     def _show(self, camera_id: str, number: int) -> Iterator[tuple[Presentation, int, str]]:
         order = random.Random(self._seed * 1009 + number)  # noqa: S311 - a simulation, not a key

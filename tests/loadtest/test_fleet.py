@@ -32,7 +32,7 @@ async def test_a_schedule_is_kept_and_each_frame_acknowledged(
 
 async def test_a_server_that_is_away_costs_frames_that_are_counted() -> None:
     client = connect("redis://127.0.0.1:1", timeout_s=0.1)
-    fleet = Fleet(client, CAMERAS, load_samples(), partitions=2)
+    fleet = Fleet(client, CAMERAS, load_samples(), 2, close_s=0.2)
     playing = asyncio.create_task(fleet.play(lambda: iter([Phase(60, 50)])))
     while len(fleet.ledger.published) < 30:
         await asyncio.sleep(0.01)
