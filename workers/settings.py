@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from workers.wire.frame import MAX_FRAME_BYTES
+
+# Fields whose value is never told: a URL may hold a password.
+_SECRET = {"url", "ssl_keyfile_password"}
 
 
 class Settings(BaseModel):
@@ -141,3 +144,15 @@ class WorkerSettings(Settings):
         if self.camera_keys is not None and self.allow_unsigned:
             raise ValueError("camera_keys and allow_unsigned exclude each other: drop one")
         return self
+
+
+def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return the place and the description of each problem, without values that may be secret."""
+    found = []
+    for each in error.errors():
+        rule = each["msg"].removeprefix("Value error, ")
+        rule = "is no setting" if each["type"] == "extra_forbidden" else rule[:1].lower() + rule[1:]
+        value = each.get("input")
+        is_shown = isinstance(value, str | int | float) and not _SECRET & set(each["loc"])
+        found.append((each["loc"], f"{rule}, is {value!r:.80}" if is_shown else rule))
+    return found
