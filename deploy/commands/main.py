@@ -26,6 +26,7 @@ app = typer.Typer(
 
 app.add_typer(science.app)
 
+
 def _is_redis_url(url: str | None) -> str | None:
     if url is not None:
         try:
@@ -55,7 +56,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 @app.callback()
 def options(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of any error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of any error.")
+    ] = False,
 ) -> None:
     """Face presentation attack detection for access-control cameras."""
     context.ensure_object(dict)["debug"] = debug

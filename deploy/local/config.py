@@ -159,9 +159,7 @@ def _read(path: Path) -> tuple[yaml.Node, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
-        raise ConfigError(
-            f"{path}{line}: not YAML: {getattr(error, 'problem', error)}"
-        ) from error
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict) or node is None:
         raise ConfigError(f"{path}: not a Serve config: must be a mapping with `applications`")
     return node, content
@@ -249,9 +247,7 @@ def _rules(content: dict[str, Any], schema: Any) -> list[_Problem]:  # noqa: ANN
     ):
         found.append(((*_APPLICATION, "route_prefix"), "must begin, and not end, with /"))
     if "host" not in (content.get("http_options") or {}):
-        found.append(
-            (("http_options", "host"), "is missing: Serve would listen on all interfaces")
-        )
+        found.append((("http_options", "host"), "is missing: Serve would listen on all interfaces"))
     if not 1 <= schema.http_options.port <= 65535:
         found.append(
             (("http_options", "port"), f"must be from 1 to 65535, is {schema.http_options.port}")

@@ -9,7 +9,7 @@ import json
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,7 @@ class _Demo:
                 asyncio.create_task(each)
                 for each in (self._read_decisions(), self._watch(), self._show())
             ]
-            for watcher in watchers:
-                cleanup.callback(watcher.cancel)
+            cleanup.push_async_callback(_end, watchers)
             play = asyncio.create_task(self._fleet.play(lambda: self._phases(seconds)))
             stopped = asyncio.create_task(self._stop.wait())
             await asyncio.wait([play, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -147,9 +146,7 @@ class _Demo:
             with suppress(*FAILURES):
                 self._view.backlog = total(await read_backlog(self._client, partitions))
             with suppress(DeployFailed):
-                self._view.scaled(
-                    await asyncio.to_thread(replica_states, self._config.application)
-                )
+                self._view.scaled(await asyncio.to_thread(replica_states, self._config.application))
             if time.monotonic() - looked_s >= _LOOK_S:
                 looked_s = time.monotonic()
                 self._service_fps = await asyncio.to_thread(self._reported) or self._service_fps
@@ -168,3 +165,12 @@ class _Demo:
         while True:
             self._screen.show(self._view.snapshot())
             await asyncio.sleep(_REFRESH_S)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until they end: redis-py may turn a cancellation into a failed command."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.5)

@@ -24,6 +24,8 @@ _PATIENT = {
     "RAY_health_check_timeout_ms": "60000",  # 10000: of the node, five times in a row
 }
 _OTHERS = {
+    # 15: beside processes of normal priority, a replica would get a 28th of what each of them gets.
+    "RAY_worker_niceness": "0",
     # OpenCV reads it when it is imported: a second bound on what a picture's header may claim.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 20),
     # How often replicas report their service rate to the autoscaling policy.

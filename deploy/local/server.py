@@ -122,7 +122,7 @@ class EmbeddedServer:
             part for name, value in {**OPTIONS, **own}.items() for part in (f"--{name}", value)
         ]
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            return subprocess.Popen(  # noqa: S603 - our own binary, our own options
                 [_binary(), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -91,7 +91,7 @@ def _start_ray() -> None:
                 log_to_driver=False,
                 configure_logging=False,
             )
-        except Exception as error:  # noqa: BLE001 - Ray raises a bare one when its node is late
+        except Exception as error:
             # It gives a node 30 s, which nothing moves. What it has started stays, in our way.
             for process in descendants():
                 if process.pid not in before:

