@@ -216,6 +216,9 @@ def main() -> None:
             raise
         for line in lines:
             typer.echo(f"livegate: {line}", err=True)
+        if type(error).__name__ == "RayGone":  # not imported here: see deploy.local.stack
+            sys.stdout.flush()
+            os._exit(2)
         sys.exit(2)
 
 

