@@ -46,21 +46,24 @@ async def test_a_sleeping_application_is_woken_by_its_own_policy(tmp_path: Path)
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "600",
             "RAY_worker_niceness": "0",
         }
-        process = subprocess.Popen(
-            [*command, "--address", "local"],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=(tmp_path / "log").open("w"),
-        )
+        process = start([*command, "--address", "local"], tmp_path, environment)
         try:
             ledger = await load(server.url)
-            assert ledger.outcomes()["no_decision"] == 0
+            assert ledger.reasons() == {}
         finally:
             started = {each.pid for each in descendants(process.pid)}
             process.terminate()
             process.wait()
             await until(lambda: not started & {each.pid for each in processes()})
+
+
+def start(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log
+        )
 
 
 async def load(url: str) -> Ledger:
