@@ -19,7 +19,7 @@ from ray import serve
 from ray.serve import metrics
 
 from model.serving.predictor import Predictor
-from workers.autoscale import SERVICE_RATE
+from workers.autoscale import SERVICE_RATE, BacklogPolicy
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
@@ -227,6 +227,26 @@ class Worker:
             await asyncio.sleep(_HOUSEKEEPING_S)
 
 
+def deployment(settings: WorkerSettings) -> serve.Deployment:
+    """Return the deployment, with the autoscaling that its settings ask for.
+
+    Serve's own delays are off: the policy has its windows.
+    """
+    made: serve.Deployment = Worker.options(  # type: ignore[attr-defined]
+        autoscaling_config={
+            "min_replicas": settings.scaling.min_replicas,
+            "max_replicas": settings.scaling.max_replicas,
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 0,
+            "policy": {
+                "policy_function": f"{BacklogPolicy.__module__}:{BacklogPolicy.__name__}",
+                "policy_kwargs": settings.model_dump(mode="json", include={"stream", "scaling"}),
+            },
+        }
+    )
+    return made
+
+
 def build(settings: WorkerSettings) -> serve.Application:
     """Return the application; `ray_config.yaml` gives the settings as `args`.
 
@@ -236,5 +256,4 @@ def build(settings: WorkerSettings) -> serve.Application:
     """
     if settings.camera_keys is not None:
         Keyring(settings.camera_keys)
-    application: serve.Application = Worker.bind(settings)  # type: ignore[attr-defined]
-    return application
+    return deployment(settings).bind(settings)

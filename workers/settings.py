@@ -7,18 +7,23 @@ before anything starts, with the field, the rule and the value in the message.
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from workers.wire.frame import MAX_FRAME_BYTES
 from workers.wire.server_url import ServerUrlError, parse_server_url
 
+# Fields whose value is never told: a URL may hold a password.
+_SECRET = {"url", "ssl_keyfile_password"}
 
-class _Settings(BaseModel):
-    # A URL may hold a password, and an error would quote it.
+
+class Settings(BaseModel):
+    """What all settings share: unknown fields are refused, values never change."""
+
+    # Not what was given: a URL may hold a password, and an error would quote it.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class StreamSettings(_Settings):
+class StreamSettings(Settings):
     """Where the streams are and how they are laid out.
 
     Attributes:
@@ -56,7 +61,7 @@ class StreamSettings(_Settings):
         return url
 
 
-class IngressSettings(_Settings):
+class IngressSettings(Settings):
     """What the ingress, `POST /v1/frames`, takes of one camera.
 
     Attributes:
@@ -70,12 +75,47 @@ class IngressSettings(_Settings):
     body_s: Annotated[float, Field(gt=0, le=600)] = 5.0
 
 
-class WorkerSettings(_Settings):
-    """What one replica does with the frames.
+class ScalingSettings(Settings):
+    """How many replicas there are to be: what the operator wants of the scaling.
+
+    Attributes:
+        min_replicas: never fewer; 0 lets an idle application go to sleep.
+        max_replicas: never more.
+        drain_s: a backlog is to be worked off in this time.
+        target_utilisation: the fraction of its service rate that a replica is meant to carry.
+        upscale_s: a need for more replicas must have lasted this long.
+        downscale_s: a need for fewer must have lasted this long; minutes, on a cluster.
+        first_service_fps: frames a second that a replica is taken to do until one has reported
+            its own rate.
+        poll_s: how often the server is asked for its backlog.
+    """
+
+    min_replicas: Annotated[int, Field(ge=0, le=10_000)] = 1
+    max_replicas: Annotated[int, Field(ge=1, le=10_000)] = 3
+    drain_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    target_utilisation: Annotated[float, Field(gt=0, le=1)] = 0.6
+    upscale_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    downscale_s: Annotated[float, Field(ge=0, le=86_400)] = 4.0
+    first_service_fps: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    poll_s: Annotated[float, Field(ge=0, le=60)] = 0.5
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas ({self.min_replicas}) must be at most max_replicas "
+                f"({self.max_replicas})"
+            )
+        return self
+
+
+class WorkerSettings(Settings):
+    """What the application does with the frames, and with how many replicas.
 
     Attributes:
         stream: where the frames come from.
         ingress: what is taken by HTTP.
+        scaling: how many replicas there are to be.
         bundle: folder of the model bundle, or the name of one that is shipped.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
@@ -91,6 +131,7 @@ class WorkerSettings(_Settings):
 
     stream: StreamSettings = StreamSettings()
     ingress: IngressSettings = IngressSettings()
+    scaling: ScalingSettings = ScalingSettings()
     bundle: str = "rendered-small"
     camera_keys: Path | None = None
     allow_unsigned: bool = False
@@ -113,3 +154,15 @@ class WorkerSettings(_Settings):
         if self.camera_keys is not None and self.allow_unsigned:
             raise ValueError("camera_keys and allow_unsigned exclude each other: drop one")
         return self
+
+
+def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return the place and the description of each problem, without values that may be secret."""
+    found = []
+    for each in error.errors():
+        rule = each["msg"].removeprefix("Value error, ")
+        rule = "is no setting" if each["type"] == "extra_forbidden" else rule[:1].lower() + rule[1:]
+        value = each.get("input")
+        is_shown = isinstance(value, str | int | float) and not _SECRET & set(each["loc"])
+        found.append((each["loc"], f"{rule}, is {value!r:.80}" if is_shown else rule))
+    return found

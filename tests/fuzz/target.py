@@ -29,8 +29,9 @@ from workers.wire.frame import (
     take_fields,
     unpack_frame,
 )
+from workers.wire.keyring import Keyring, write_keys
 from workers.wire.refusal import FrameRefused
-from workers.wire.signing import Keyring, sign, write_keys
+from workers.wire.signing import sign
 
 SIZE, MARGIN = 112, 0.13
 CAMERA = "gate-1"
