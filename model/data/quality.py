@@ -73,7 +73,7 @@ class QualityLimits:
         """
         for name, value in self.to_dict().items():
             check_number(f"quality limit {name}", value, 0)
-        for name in ("rgb_brightness", "ir_brightness"):
+        for name in ("rgb_brightness", "rgb_smoothness", "ir_brightness"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if low > high:
                 raise SettingError(
