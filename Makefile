@@ -59,7 +59,7 @@ contracts: .venv/dev
 	@touch $@
 
 .venv/fuzz: .venv/dev
-	$(PIP) install --no-build-isolation --editable '.[fuzz]'
+	$(PIP) install 'atheris>=3,<4'
 	@touch $@
 
 # For the test of the Node example, which is skipped where it can't be installed.

@@ -59,7 +59,7 @@ def fuzz_blindly(num_frames: int, seed: int, folder: Path) -> str:
 
 def fuzz_guided(num_frames: int, seed: int, folder: Path) -> None:
     """Mutate as atheris, libFuzzer for Python, says; ends the process."""
-    import atheris  # noqa: PLC0415 - of the extra `fuzz`
+    import atheris  # noqa: PLC0415 - installed by `make fuzz`
 
     # What is imported here is told apart by which of its lines run: so nothing is imported above.
     with atheris.instrument_imports(include=["model.data", "workers.wire", "workers.replica"]):
