@@ -59,8 +59,8 @@ def train(
     size: Annotated[int, typer.Option(help="Side of the network's input, px.")] = 112,
     gate: Annotated[str, typer.Option(help="`paper` or `released`.")] = "paper",
     depth_mode: Annotated[
-        str, typer.Option(help="`face_relative` for depth in mm, `casia8` for CASIA-SURF's 8 bits.")
-    ] = "face_relative",
+        str, typer.Option(help="`face_filled` for depth in mm, `casia8` for CASIA-SURF's 8 bits.")
+    ] = "face_filled",
     abc: Annotated[
         str, typer.Option(help="Average Binary Center loss: `batch`, `centre` or `none`.")
     ] = "batch",
