@@ -49,7 +49,8 @@ class Physical:
     reason: str
 
 
-_SHEETS = ("0", "half", "phone", "tablet")
+_PRINTS = ("0", "half")
+_SHEETS = (*_PRINTS, "phone", "tablet")
 PHYSICAL = (
     Physical(
         ("framing_near", "framing_y"),
@@ -60,6 +61,16 @@ PHYSICAL = (
         ("ir_brightness_middle", "ir_contrast", "ir_sharpness"),
         ("phone", "tablet"),
         "a display sends out no near infrared, and its glass reflects little of the emitter's",
+    ),
+    Physical(
+        ("ir_contrast", "ir_sharpness"),
+        _PRINTS,
+        "the emitter beside the camera leaves no shadows on a sheet, and dyes are clear there",
+    ),
+    Physical(
+        ("depth_file_bytes",),
+        ("phone",),
+        "it is a plane, and its holder hides the background, which would be farther and noisier",
     ),
     Physical(("",), ("back", "hand"), "it is no face at all"),
 )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data.planes import MODALITIES, collate, crop_planes
+from model.data.planes import MODALITIES, Planes, collate, crop_planes
 from model.data.quality import faults, measure
 from model.data.readers import Sample
 from model.data.tampering import (
@@ -105,11 +105,12 @@ def outcomes(
         model.evaluation.metrics.MetricError: the bundle has no threshold for all modalities, or
             there are no faces of a class.
     """
-    if bundle.threshold_for(MODALITIES) is None:
+    threshold = bundle.threshold_for(MODALITIES)
+    if threshold is None:
         raise MetricError(f"{bundle.name} has no threshold for {'+'.join(MODALITIES)}")
     if len({face.is_bona_fide for face in faces}) < 2:
         raise MetricError("bona fide and attack presentations are needed")
-    before = accepted(bundle, faces)
+    before = accepted(bundle, faces, threshold)
     found = {"none": _outcome(faces, before, before, makes_attack=False)}
     for number, each in enumerate(changes):
         rng = np.random.default_rng([seed, number])
@@ -118,7 +119,7 @@ def outcomes(
         changed = [
             each.change(faces[at], other, rng) for at, other in zip(chosen, others, strict=True)
         ]
-        after = accepted(bundle, changed)
+        after = accepted(bundle, changed, threshold)
         found[each.name] = _outcome(
             [faces[at] for at in chosen], before[chosen], after, makes_attack=each.makes_attack
         )
@@ -171,26 +172,31 @@ def _value(rate: Rate | None) -> float:
     return float("nan") if rate is None else rate.value
 
 
-def accepted(bundle: Bundle, faces: Sequence[Face]) -> NDArray[np.bool_]:
-    """Return which faces pass the quality gates and the threshold for all modalities."""
-    size, network = bundle.config.size, bundle.network.eval()
-    threshold = bundle.threshold_for(MODALITIES)
-    passed = []
-    for start in range(0, len(faces), _BATCH):
-        planes = [
-            crop_planes(face.rgb, face.depth, face.ir, face.box, size, bundle.crop_margin)
-            for face in faces[start : start + _BATCH]
-        ]
-        batch = collate(planes)
+def accepted(bundle: Bundle, faces: Sequence[Face], threshold: float) -> NDArray[np.bool_]:
+    """Return which faces pass the quality gates and a threshold, (N,)."""
+    planes = [_cropped(bundle, face) for face in faces]
+    good = np.array([not faults(measure(each, None), bundle.quality) for each in planes])
+    passed: NDArray[np.bool_] = good & (score_planes(bundle, planes) >= threshold)
+    return passed
+
+
+def score_planes(bundle: Bundle, planes: Sequence[Planes]) -> NDArray[np.float64]:
+    """Return the bona fide scores of face crops, (N,)."""
+    network, scores = bundle.network.eval(), []
+    for start in range(0, len(planes), _BATCH):
+        batch = collate(planes[start : start + _BATCH])
         stored = PlaneTensors(
             *(torch.from_numpy(getattr(batch, name)) for name in (*MODALITIES, "present"))
         )
         with torch.inference_mode():
             logits = network(stored.to(network.device)).logits.double()
-        scores = logits.softmax(1)[:, BONA_FIDE].cpu().numpy()
-        good = np.array([not faults(measure(each, None), bundle.quality) for each in planes])
-        passed.append(good & (scores >= threshold))
-    return np.concatenate(passed)
+        scores.append(logits.softmax(1)[:, BONA_FIDE].cpu().numpy())
+    return np.concatenate(scores)
+
+
+def _cropped(bundle: Bundle, face: Face) -> Planes:
+    size, margin = bundle.config.size, bundle.crop_margin
+    return crop_planes(face.rgb, face.depth, face.ir, face.box, size, margin)
 
 
 def _outcome(

@@ -68,7 +68,7 @@ def show_print(shown: Shown, rng: np.random.Generator) -> Picture:
     depth = draped(depth, behind.depth_m, sheet.drape) + curl.astype(np.float32)
     ink = _printed(shown.photo.look_up(place), at, rng)
     ink[~shown.photo.shows(place)] = rng.uniform(0.6, 0.9)
-    fibre = rng.standard_normal(depth.shape, np.float32) * max(0.0, rng.uniform(-0.03, 0.09))
+    fibre = rng.standard_normal(depth.shape, np.float32) * max(0.0, rng.uniform(-0.03, 0.06))
     picture = _lit(ink, _print_nir(ink, rng) * (1 + fibre), depth, slant, light, sheet, at)
     behind.put(picture, covers)
     return behind
@@ -87,8 +87,8 @@ def show_screen(shown: Shown, rng: np.random.Generator) -> Picture:
     # A display is set about as bright as what is around it, down to its dimmest.
     around = float((0.5 * light.key + light.ambient).mean())
     glow = shown.photo.look_up(place)
-    if rng.random() < 0.6:  # of a video, or a small picture
-        glow = cv2.GaussianBlur(glow, (0, 0), float(rng.uniform(0.4, 1.2)))
+    if rng.random() < 0.3:  # of a video, or a small picture
+        glow = cv2.GaussianBlur(glow, (0, 0), float(rng.uniform(0.3, 0.8)))
     grey = glow.mean(-1, keepdims=True)
     glow = np.maximum(0, grey + rng.uniform(0.8, 1.6) * (glow - grey)) * rng.uniform(0.9, 1.1, 3)
     glow = glow * max(0.01, around) * np.exp(rng.uniform(-1.3, 0.3))
@@ -114,7 +114,7 @@ def show_screen(shown: Shown, rng: np.random.Generator) -> Picture:
         gloss=np.full(grid, 0.9, np.float32),
         slant=slant,
         # Below the glass, a display scatters the sensor's light back, more or less.
-        albedo=np.full(grid, rng.uniform(0.02, 0.3), np.float32),
+        albedo=np.full(grid, rng.uniform(0.01, 0.15), np.float32),
     )
     behind.put(screen, covers)
     return behind

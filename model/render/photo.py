@@ -80,4 +80,7 @@ def photograph(solid: Solid, paint: Paint, glasses: np.random.Generator | None, 
         background=seed,
     )
     linear = shoot(solid, paint, view, light, glasses).rgb
-    return Photo(linear / (np.percentile(linear, 95) + 1e-6) * 0.85, view)
+    linear = linear / (np.percentile(linear, 95) + 1e-6) * 0.85
+    # It has the noise of the camera that took it.
+    noise = rng.standard_normal(linear.shape, np.float32) * max(0.0, rng.uniform(-0.02, 0.06))
+    return Photo(np.maximum(0, linear + noise * (0.1 + np.sqrt(linear))).astype(np.float32), view)

@@ -155,10 +155,12 @@ def present(  # noqa: PLR0913, PLR0917 - a presentation is named by this much
                 for value, offset in zip(box, (*square[:2], 0, 0), strict=True)
             )
         picture = _picture(scene, held, view, seed)
-        light, camera = scene.light, scene.camera
+        light, camera, face_px = scene.light, scene.camera, max(box[2:])
+        picture.nir = sensors.registered(picture.nir, camera.ir_off, face_px)
+        depth = sensors.depth_mm(picture, camera.depth, light, view.focal_px, rng)
         yield RenderedFrame(
             rgb=sensors.colour(picture, camera.rgb, blur_px, rng),
-            depth=sensors.depth_mm(picture, camera.depth, light, view.focal_px, rng),
+            depth=sensors.registered(depth, camera.depth_off, face_px, is_depth=True),
             ir=sensors.infrared(picture, camera.ir, blur_px, light.nir_ambient, rng),
             face_box=box,
             about=_about(scene, trouble),

@@ -44,6 +44,7 @@ class DepthUnit:
         fill_px: how far from a pixel that is known.
         spots: how many places it is blind in: dirt, glare, another emitter.
         salt: part of the pixels that are lost by chance.
+        step_mm: what its counts are multiples of.
     """
 
     sensor: DepthSensor
@@ -55,6 +56,7 @@ class DepthUnit:
     fill_px: int
     spots: int
     salt: float
+    step_mm: int
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,21 @@ class Lens:
 
 @dataclass(frozen=True)
 class Camera:
-    """Three sensors in one housing."""
+    """Three sensors in one housing.
+
+    Attributes:
+        rgb: the colour camera.
+        ir: the infrared camera.
+        depth: the depth sensor.
+        ir_off: (x, y) by how much infrared is registered wrongly to colour, in parts of a face.
+        depth_off: the same of depth.
+    """
 
     rgb: Lens
     ir: Lens
     depth: DepthUnit
+    ir_off: tuple[float, float]
+    depth_off: tuple[float, float]
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:
@@ -97,8 +109,32 @@ def draw_camera(rng: np.random.Generator) -> Camera:
         fill_px=int(rng.integers(2, 40)),
         spots=int(rng.poisson(1.0)),
         salt=float(max(0.0, rng.uniform(-0.02, 0.02))),
+        step_mm=int(rng.choice([1, 2, 4, 8], p=[0.45, 0.25, 0.2, 0.1])),
     )
-    return Camera(rgb=_draw_lens(rng), ir=_draw_lens(rng), depth=depth)
+    lenses = _draw_lens(rng), _draw_lens(rng)
+    (ir_x, ir_y), (depth_x, depth_y) = rng.normal(0, 0.008, (2, 2)).tolist()
+    return Camera(*lenses, depth, (ir_x, ir_y), (depth_x, depth_y))
+
+
+def registered(
+    plane: NDArray[Any], off: tuple[float, float], face_px: float, *, is_depth: bool = False
+) -> NDArray[Any]:
+    """Return a plane as far off as its camera's registration is.
+
+    Args:
+        plane: (S, S).
+        off: (x, y) in parts of a face.
+        face_px: longer side of a face's box.
+        is_depth: depths are not blended: they move by whole px.
+    """
+    x, y = (each * face_px for each in off)
+    if is_depth:
+        x, y = round(x), round(y)
+    matrix = np.array([[1, 0, x], [0, 1, y]], np.float32)
+    method = cv2.INTER_NEAREST if is_depth else cv2.INTER_LINEAR
+    return cv2.warpAffine(
+        plane, matrix, plane.shape[::-1], flags=method, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def colour(
@@ -164,7 +200,8 @@ def depth_mm(
     is_hole |= _is_occluded(depth, unit.baseline_m * focal_px)
     is_hole |= rng.random(depth.shape, np.float32) < unit.salt
     _blind_spots(is_hole, unit.spots, rng)
-    counts = np.where(is_hole, 0, np.rint(measured * 1000)).astype(np.uint16)
+    steps = np.rint(measured * (1000 / unit.step_mm)) * unit.step_mm
+    counts = np.where(is_hole, 0, steps).astype(np.uint16)
     return _filled(counts, unit)
 
 

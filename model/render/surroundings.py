@@ -49,21 +49,22 @@ def background(view: View, light: Light) -> Picture:
     rng = np.random.default_rng(light.background)
     size, grid = view.size, (view.size, view.size)
     smooth = np.zeros((*grid, 4), np.float32)
-    for steps, strength in ((int(rng.integers(2, 5)), 0.3), (int(rng.integers(10, 50)), 0.1)):
+    fine = float(np.exp(rng.uniform(np.log(0.03), np.log(0.4))))
+    for steps, strength in ((int(rng.integers(2, 5)), 0.3), (int(rng.integers(10, 90)), fine)):
         rough = rng.standard_normal((steps, steps, 4), np.float32) * strength * _TINT
         rough[..., :3] += rough[..., 3:] / _TINT
         smooth += cv2.resize(rough, grid, interpolation=cv2.INTER_LINEAR)
     level = np.empty((*grid, 4), np.float32)
     level[:] = np.float32(rng.uniform(0.05, 0.7)) * rng.uniform(0.8, 1.2, 4)
     distance = np.full(
-        grid, view.centre_m[2] + np.exp(rng.uniform(np.log(0.3), np.log(3.0))), np.float32
+        grid, view.centre_m[2] + np.exp(rng.uniform(np.log(0.2), np.log(3.0))), np.float32
     )
-    for _ in range(int(rng.integers(0, 6))):
+    for _ in range(int(rng.integers(0, 12))):
         x, y = rng.uniform(-0.2, 1, 2) * size
         width, height = rng.uniform(0.05, 0.8, 2) * size
         box = (slice(int(max(0, y)), int(y + height)), slice(int(max(0, x)), int(x + width)))
         level[box] = rng.uniform(0.02, 0.8) * rng.uniform(0.6, 1.4, 4)
-        distance[box] = view.centre_m[2] + np.exp(rng.uniform(np.log(0.2), np.log(2.5)))
+        distance[box] = view.centre_m[2] + np.exp(rng.uniform(np.log(0.15), np.log(2.5)))
     smooth += 1
     level *= smooth
     np.maximum(0.01, level, out=level)

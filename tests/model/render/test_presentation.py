@@ -33,9 +33,11 @@ def face(frame: RenderedFrame) -> tuple[slice, slice]:
 
 
 def relief_mm(frame: RenderedFrame) -> float:
-    """Return how far depth strays from the plane that fits the middle of the face best."""
+    """Return how far depth strays from the plane that fits the middle of the face best, or NaN."""
     depth = frame.depth[face(frame)].astype(float)
     rows, columns = np.nonzero(depth)
+    if not len(rows):
+        return float("nan")
     values = depth[rows, columns]
     plane = np.stack([rows, columns, np.ones_like(rows)], 1)
     fitted = plane @ np.linalg.lstsq(plane, values, rcond=None)[0]
@@ -95,20 +97,25 @@ def test_a_crop_shows_what_the_whole_picture_shows_there() -> None:
 
 def test_a_face_has_relief_and_a_screen_has_none() -> None:
     def reliefs(species: str) -> list[float]:
-        seeds = range(6)
+        seeds = range(10)
         return [relief_mm(next(present(species, 7, 8, each, trouble="none"))) for each in seeds]
 
-    assert np.median(reliefs(BONA_FIDE)) > 1.5 * np.median(reliefs("tablet"))
+    assert np.nanmedian(reliefs(BONA_FIDE)) > 1.5 * np.nanmedian(reliefs("tablet"))
 
 
 def test_framing_and_distance_are_the_same_for_all_that_is_shown() -> None:
     """Box and distance are drawn before anything depends on what is shown."""
-    frames = {species: shown(species) for species in (BONA_FIDE, *SPECIES)}
-    assert len({frame.about["distance_m"] for frame in frames.values()}) == 1
+    for species in (BONA_FIDE, *SPECIES):
+        assert shown(species).about["distance_m"] == shown("mask").about["distance_m"]
     for species in (*PRINTS, "mask", "tablet"):
-        depth = frames[species].depth[face(frames[species])]
-        told = frames[species].about["distance_m"] * 1000
-        assert np.median(depth[depth > 0]) == pytest.approx(told, abs=60)
+        off = []
+        for seed in range(8):
+            frame = next(present(species, 7, 8, seed, trouble="none"))
+            depth = frame.depth[face(frame)]
+            if depth.any():
+                told_mm = frame.about["distance_m"] * 1000
+                off.append(np.median(depth[depth > 0]) - told_mm)
+        assert abs(np.median(off)) < 40
 
 
 def test_instruments_have_the_size_they_are_sold_in() -> None:
