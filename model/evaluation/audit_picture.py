@@ -1,4 +1,4 @@
-"""Evaluation of a data set as a picture: the audit's table in colour. Needs the extra `report`."""
+"""Evaluation of a data set as a picture: the audit's table in colour. Needs the extra `train`."""
 
 from pathlib import Path
 

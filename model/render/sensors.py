@@ -24,7 +24,7 @@ DEPTH_SENSORS: tuple[DepthSensor, ...] = ("stereo", "tof")
 Fill = Literal["none", "nearest", "farthest"]
 FILLS: tuple[Fill, ...] = ("none", "nearest", "farthest")
 _FILL_CHANCES = (0.5, 0.3, 0.2)
-_MAX_GAIN = 6.0
+_MAX_GAIN, _MAX_IR_GAIN = 6.0, 2.5
 _FARTHEST_M = 3.5
 _SQUARE = np.ones((3, 3), np.uint8)
 
@@ -162,7 +162,7 @@ def infrared(
     quarter = len(linear) // 4
     bright = float(linear[quarter:-quarter, quarter:-quarter].mean()) + 1e-6
     least_gain = 0.15 + rng.uniform(0, 0.8) * min(1.0, max(0.0, sun - 0.4))
-    gain = float(np.clip(rng.uniform(0.12, 0.5) / bright, least_gain, _MAX_GAIN))
+    gain = float(np.clip(rng.uniform(0.12, 0.5) / bright, least_gain, _MAX_IR_GAIN))
     linear = (linear + _noise(linear.shape, rng) * lens.noise * 0.8) * gain
     return _developed(linear, 1.6, lens)
 

@@ -27,7 +27,7 @@ def some_face(seed: int = 0, side: int = 80) -> Face:
     rgb = rng.integers(40, 60, (2 * side, 2 * side, 3), np.uint8)
     depth = rng.integers(900, 910, (side, side)).astype(np.uint16)
     ir = rng.integers(40, 60, (side, side), np.uint8)
-    x, y, w, h = 30, 20, 20, 40
+    x, y, w, h = (each * side // 80 for each in (30, 20, 20, 40))
     rgb[2 * y : 2 * (y + h), 2 * x : 2 * (x + w)] += 100
     depth[y : y + h, x : x + w] -= 300
     ir[y : y + h, x : x + w] += 100
@@ -112,7 +112,7 @@ def test_colour_turned_grey_is_sent_as_infrared() -> None:
 
 def test_what_is_invented_passes_the_gates() -> None:
     for seed in range(20):
-        face = shaded_ellipse(FACE, OTHER, np.random.default_rng(seed))
+        face = shaded_ellipse(some_face(0, 160), OTHER, np.random.default_rng(seed))
         planes = crop_planes(face.rgb, face.depth, face.ir, face.box, 112, 0.13)
         assert not faults(measure(planes, None), QualityLimits())
     depth = ellipsoid(FACE, OTHER, RNG).depth
