@@ -58,7 +58,7 @@ PHYSICAL = (
         "what is held before a face hides the background beside it, at the face's own distance",
     ),
     Physical(
-        ("ir_brightness_middle", "ir_contrast", "ir_sharpness"),
+        ("ir_brightness", "ir_contrast", "ir_sharpness"),
         ("phone", "tablet"),
         "a display sends out no near infrared, and its glass reflects little of the emitter's",
     ),
