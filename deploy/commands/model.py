@@ -1,4 +1,4 @@
-"""The commands of the model engineer: render, train, evaluate, calibrate, judge, upgrade, ablate.
+"""The model engineer's commands: render, audit, train, evaluate, calibrate, judge, upgrade, ablate.
 
 Heavy libraries are imported where they are used, so that `--help` answers at once.
 """
@@ -72,8 +72,8 @@ def train(
     size: Annotated[int, typer.Option(help="Side of the network's input, px.")] = 112,
     gate: Annotated[str, typer.Option(help="Form of the gate: `paper` or `released`.")] = "paper",
     depth_mode: Annotated[
-        str, typer.Option(help="`face_relative` for depth in mm, `casia8` for CASIA-SURF's 8 bits.")
-    ] = "face_relative",
+        str, typer.Option(help="`face_filled` for depth in mm, `casia8` for CASIA-SURF's 8 bits.")
+    ] = "face_filled",
     abc: Annotated[
         str, typer.Option(help="Average Binary Center loss: `batch`, `centre` or `none`.")
     ] = "batch",
@@ -177,6 +177,50 @@ def evaluate(
         command = shlex.join(["livegate", *sys.argv[1:]])
         write_report(evaluation, report, title=list_file.name, command=command)
     typer.echo(json.dumps(evaluation.figures, indent=1))
+
+
+@app.command()
+@needs("train")
+def audit(
+    list_file: Annotated[Path, typer.Argument(help="List file of the data to audit.")],
+    bundle: Annotated[
+        str | None, typer.Option(help="Also audit a bundle's decisions on this data.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, help="Side of the crops measured, px.")] = 112,
+    max_auc: Annotated[
+        float, typer.Option(min=0.5, max=1, help="A figure that tells more is a finding.")
+    ] = 0.65,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Bona fide, and attacks, that a bundle is tried on.")
+    ] = 400,
+    picture: Annotated[Path | None, typer.Option(help="PNG of the table.")] = None,
+) -> None:
+    """Look for what tells classes apart without being the attack; exit 1 if there is any.
+
+    Prints the AUC of simple figures (holes, noise, brightness, framing, file sizes) for each
+    species, and for a bundle what changed frames do to its error rates.
+    """
+    from model.data.readers import read_samples
+    from model.evaluation import perturbation
+    from model.evaluation.audit import audit as run
+    from model.serving.bundle import find_bundle, load_bundle
+
+    found = run(list_file, size, max_auc)
+    typer.echo(found.table())
+    told = found.findings()
+    if picture is not None:
+        from model.evaluation.audit_picture import write_picture
+
+        write_picture(found, picture, title=list_file.name)
+    if bundle is not None:
+        judged = load_bundle(find_bundle(bundle))
+        faces = perturbation.read_faces(read_samples(list_file), samples)
+        outcomes = perturbation.outcomes(judged, faces, perturbation.PERTURBATIONS)
+        typer.echo("\n" + perturbation.table(outcomes))
+        told += perturbation.findings(outcomes, perturbation.PERTURBATIONS)
+    typer.echo("\n" + "\n".join([f"findings: {len(told)}", *told]))
+    if told:
+        raise typer.Exit(code=1)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model.data.lists import ListError
 from model.data.planes import (
+    CROP_MARGIN,
     MODALITIES,
     DepthKind,
     PlaneBatch,
@@ -216,7 +217,7 @@ def batches(
 
 def _read(sample: Sample, side: int) -> Planes:
     try:
-        return crop_planes(*sample.load(), None, side, 0.0)
+        return crop_planes(*sample.load(), sample.face_box, side, CROP_MARGIN)
     except DatasetError as error:
         raise DatasetError(f"{sample.where}: {error}") from error
     except PlaneError as error:

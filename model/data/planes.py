@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from model.errors import ModelError
 
 MODALITIES = ("rgb", "depth", "ir")
-
+# Part of a face box's longer side that is kept on each side of it, where a data set has boxes.
+CROP_MARGIN = 0.2
 _MAX_BOX = 4
 # Planes of one scene have the same aspect ratio, but for the rounding of their sides to whole px.
 _MAX_SKEW = 0.02

@@ -56,7 +56,7 @@ class NetworkConfig:
     width: float = 1.0
     fusion: Fusion = "multi"
     gate: Gate = "paper"
-    depth_mode: DepthMode = "face_relative"
+    depth_mode: DepthMode = "face_filled"
     size: int = 112
 
     def __post_init__(self) -> None:

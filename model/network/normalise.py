@@ -1,8 +1,9 @@
 """Normalisation: from stored pixel values to the network's input, as part of its graph.
 
-Depth has two modes. `face_relative` takes millimetres: what matters is the relief of the face, not
-its distance, so depth is relative to the median of the middle of the crop. `casia8` takes the
-8-bit values of CASIA-SURF as they are.
+Depth has three modes. `face_filled` takes millimetres: what matters is the relief of the face, not
+its distance, so depth is relative to the median of the middle of the crop, and holes are filled
+from around them: where a sensor is blind says nothing of a class. `face_relative`, which older
+bundles have, counts holes as far. `casia8` takes the 8-bit values of CASIA-SURF as they are.
 """
 
 from collections.abc import Mapping
@@ -10,14 +11,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.data.planes import DepthKind
 from model.data.tensors import PlaneTensors
 
-DepthMode = Literal["face_relative", "casia8"]
-DEPTH_MODES: tuple[DepthMode, ...] = ("face_relative", "casia8")
+DepthMode = Literal["face_filled", "face_relative", "casia8"]
+DEPTH_MODES: tuple[DepthMode, ...] = ("face_filled", "face_relative", "casia8")
 # What the depth values must stand for: one mode is meaningless on the other's.
-DEPTH_KINDS: Mapping[DepthMode, DepthKind] = {"face_relative": "millimetres", "casia8": "8-bit"}
+DEPTH_KINDS: Mapping[DepthMode, DepthKind] = {
+    "face_filled": "millimetres",
+    "face_relative": "millimetres",
+    "casia8": "8-bit",
+}
 VIEWS = ("rgb", "depth", "ir", "hsv", "ycbcr")
 CHANNELS = {"rgb": 3, "depth": 1, "ir": 1, "hsv": 3, "ycbcr": 3}
 # Column of the plane that a view is computed from: a view is present if its plane is.
@@ -51,15 +57,16 @@ class Normalise(nn.Module):
         if name == "ir":
             return stored.ir.unsqueeze(1).float() / 127.5 - 1
         depth = stored.depth.unsqueeze(1).float()
-        return depth / 127.5 - 1 if self.depth_mode == "casia8" else face_relative(depth)
+        if self.depth_mode == "casia8":
+            return depth / 127.5 - 1
+        return face_filled(depth) if self.depth_mode == "face_filled" else face_relative(depth)
 
 
-def face_relative(depth_mm: Tensor) -> Tensor:
-    """Return depth relative to the face, nearer = larger.
+def face_filled(depth_mm: Tensor) -> Tensor:
+    """Return depth relative to the face, nearer = larger, in [-1, 1], holes filled.
 
-    The median of the valid pixels in the middle half is the distance of the face; 150 mm nearer is
-    1, 150 mm farther is -1. A hole counts as far: most holes lie around the head and at its edge,
-    where the background is far, and a value of their own would turn sensor noise into a cue.
+    The median of the valid pixels in the middle half is the face's distance; 150 mm nearer is 1,
+    150 mm farther is -1. A plane without any depth is 0 all over.
 
     Args:
         depth_mm: (B, 1, S, S) float, mm, 0 = hole.
@@ -67,14 +74,52 @@ def face_relative(depth_mm: Tensor) -> Tensor:
     Returns:
         (B, 1, S, S) float in [-1, 1].
     """
+    return filled(_relief(depth_mm), depth_mm > 0)
+
+
+def face_relative(depth_mm: Tensor) -> Tensor:
+    """Return what `face_filled` does, but with holes counted as far.
+
+    Args:
+        depth_mm: (B, 1, S, S) float, mm, 0 = hole.
+    """
+    relief = _relief(depth_mm)
+    return torch.where(depth_mm > 0, relief, torch.full_like(relief, _FAR))
+
+
+def filled(values: Tensor, known: Tensor) -> Tensor:
+    """Return maps whose unknown pixels have the mean of the known ones nearest to them.
+
+    Each coarser level holds the means of what is known below it; what is unknown takes its value
+    from the finest level that knows. Nothing known at all: 0.
+
+    Source: the pull-push of Gortler et al., The Lumigraph, SIGGRAPH 1996.
+
+    Args:
+        values: (B, C, S, S) float.
+        known: (B, C, S, S) bool.
+    """
+    if values.shape[-1] == 1:
+        return torch.where(known, values, torch.zeros_like(values))
+    share = known.to(values.dtype)
+    total, share = (
+        functional.avg_pool2d(each, 2, ceil_mode=True) for each in (values * share, share)
+    )
+    coarse = filled(total / share.clamp_min(1e-6), share > 0)
+    size = list(values.shape[-2:])
+    around = functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+    return torch.where(known, values, around)
+
+
+def _relief(depth_mm: Tensor) -> Tensor:
+    """Return how much nearer than the face's distance each pixel is, in windows, in [-1, 1]."""
     side = depth_mm.shape[-1]
     low, high = side // 4, side - side // 4
     middle = depth_mm[:, 0, low:high, low:high].flatten(1)
     nothing = torch.full_like(middle, torch.nan)
     median = torch.nanmedian(torch.where(middle > 0, middle, nothing), dim=1).values
     median = torch.nan_to_num(median, nan=0.0).view(-1, 1, 1, 1)
-    relief = ((median - depth_mm) / _WINDOW_MM).clamp(-1, 1)
-    return torch.where(depth_mm > 0, relief, torch.full_like(relief, _FAR))
+    return ((median - depth_mm) / _WINDOW_MM).clamp(-1, 1)
 
 
 def hsv(rgb: Tensor) -> Tensor:

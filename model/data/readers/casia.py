@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model.data.decoder import Picture, decode_planes
 from model.data.lists import ListEntry, ListError, parse_entry
-from model.data.planes import PlaneError
+from model.data.planes import Box, PlaneError
 from model.data.readers.sample import (
     BONA_FIDE,
     DatasetError,
@@ -29,18 +29,19 @@ _CEFA_MASK = {"1": "3d_mask", "2": "silicone_mask"}
 
 def read_four_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]:
     """Yield the samples of CASIA-SURF's lists: `rgb depth ir label`, 1 = bona fide."""
-    known = _rendered_species(path.parent)
+    known = _rendered(path.parent)
     for number, line in lines:
         where, entry = f"{path}:{number}", parse_entry(path, number, line)
         for modality, file in (("rgb", entry.rgb), ("depth", entry.depth), ("ir", entry.ir)):
-            said = _modality_of(Path(name_of(file, path)))
-            if said not in (None, modality):
+            told = _modality_of(Path(name_of(file, path)))
+            if told not in (None, modality):
                 raise ListError(
-                    f"{where}: the {modality} column names {file}, which is of {said}: columns "
+                    f"{where}: the {modality} column names {file}, which is of {told}: columns "
                     "are rgb, depth, ir, in this order"
                 )
         name = name_of(entry.rgb, path)
-        species = known.get(name) or _casia_species(name) or ""
+        said, box = known.get(name, (None, None))
+        species = said or _casia_species(name) or ""
         check_polarity(where, name, entry.label, species, bona_fide_is=1)
         yield Sample(
             where,
@@ -48,6 +49,7 @@ def read_four_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[
             entry.label,
             species or (BONA_FIDE if entry.label else "attack"),
             partial(_load, entry),
+            box,
         )
 
 
@@ -120,15 +122,18 @@ def _cefa_species(name: str) -> str | None:
     return None
 
 
-def _rendered_species(folder: Path) -> dict[str, str]:
-    """Return the species of each colour image of a rendered set; of other sets: nothing."""
+def _rendered(folder: Path) -> dict[str, tuple[str, Box | None]]:
+    """Return species and face box of each colour image of a rendered set; of others: nothing."""
     index = folder / "samples.jsonl"
     if not index.exists():
         return {}
     try:
         rows = [json.loads(line) for line in index.read_text(encoding="utf-8").splitlines()]
         return {
-            f"subject-{row['subject']:06d}/{row['name']}_rgb.jpg": str(row["species"])
+            f"subject-{row['subject']:06d}/{row['name']}_rgb.jpg": (
+                str(row["species"]),
+                tuple(row["face_box"]) if "face_box" in row else None,
+            )
             for row in rows
         }
     except (OSError, ValueError, TypeError, KeyError) as error:

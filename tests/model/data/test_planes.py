@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from model.data.planes import PlaneError, Planes, collate, crop_planes, in_millimetres
-from model.network.normalise import Normalise, PlaneTensors, face_relative, hsv, ycbcr
+from model.network.normalise import (
+    Normalise,
+    PlaneTensors,
+    face_filled,
+    face_relative,
+    hsv,
+    ycbcr,
+)
 
 RGB = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
 DEPTH = np.random.default_rng(1).choice(np.array([0, 500, 900], np.uint16), (40, 40))
@@ -168,6 +175,23 @@ class TestNormalise:
     def test_a_plane_of_holes_is_finite(self) -> None:
         assert (face_relative(torch.zeros(1, 1, 8, 8)) == -1).all()
 
+    def test_holes_are_filled_from_around_and_what_is_known_stays(self) -> None:
+        depth = torch.full((2, 1, 23, 23), 600.0)
+        depth[:, :, :, 12:] = 675
+        holed = depth.clone()
+        holed[0, :, 2:9, 1:8] = 0
+        holed[0, :, 5:20, 15:22] = 0
+        holed[1] = 0
+        told, whole = face_filled(holed), face_filled(depth)
+        assert torch.allclose(told[0], whole[0], atol=0.05)
+        assert torch.equal(told[holed > 0], whole[holed > 0])
+        assert (told[1] == 0).all()
+
+    def test_how_many_holes_there_are_says_nothing(self) -> None:
+        rows = torch.linspace(560, 640, 32).view(1, 1, 32, 1).expand(1, 1, 32, 32)
+        salt = torch.where(torch.rand(1, 1, 32, 32) < 0.3, torch.zeros(()), rows)
+        assert (face_filled(salt) - face_filled(rows)).abs().max() < 0.1
+
     def test_colour_spaces(self) -> None:
         rgb = torch.rand(1, 3, 8, 8)
         for at in range(8):
@@ -176,7 +200,7 @@ class TestNormalise:
         gray = ycbcr(torch.full((1, 3, 1, 1), 0.25)).flatten()
         assert gray.tolist() == pytest.approx([0.25, 0.5, 0.5])
 
-    @pytest.mark.parametrize("mode", ["face_relative", "casia8"])
+    @pytest.mark.parametrize("mode", ["face_filled", "face_relative", "casia8"])
     def test_views_are_bounded(self, mode: Any) -> None:
         stored = PlaneTensors(
             torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8),
