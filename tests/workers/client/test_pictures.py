@@ -157,9 +157,8 @@ def test_a_stamp_is_in_milliseconds(stamp: Any) -> None:
 
 @pytest.mark.parametrize("presentation_id", [5, "", "x" * 129, b"p"])
 def test_a_presentation_id_is_a_text(presentation_id: Any) -> None:
-    frame = make_frame({"rgb": jpeg(RGB)}, None, presentation_id, None)
     with pytest.raises(FrameRefused):
-        unpack_frame(pack_frame(frame))
+        unpack_frame(pack_frame(make_frame({"rgb": jpeg(RGB)}, None, presentation_id, None)))
 
 
 ANYTHING = st.sampled_from(
