@@ -15,7 +15,7 @@ from typing import TextIO
 
 from deploy.errors import DeployError
 from workers.wire.frame import CAMERA_ID
-from workers.wire.keyring import ensure_key, write_keys
+from workers.wire.keyring import ensure_key, write_keys, write_secret
 
 DEFAULT = Path(".livegate")
 _TRY_FOR_S = 1.0
@@ -115,7 +115,7 @@ class Home:
     @contextmanager
     def announced(self, address: Address) -> Iterator[None]:
         """Let other commands find the deployment while the block runs, in `occupied`."""
-        self._file.write_text(json.dumps(asdict(address)), encoding="utf-8")
+        write_secret(self._file, json.dumps(asdict(address)))  # its URL may hold a password
         try:
             yield
         finally:

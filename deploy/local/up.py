@@ -20,6 +20,7 @@ from workers.stream.connection import connect
 from workers.stream.failure import FAILURES, Failure, failure_of
 from workers.wire import keys
 from workers.wire.keyring import KeyFileError, read_keys
+from workers.wire.server_url import hidden
 
 _LOOK_S = 2.0
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
@@ -152,17 +153,12 @@ def _address(config: ServeConfig) -> Address:
 
 def _say_where(config: ServeConfig, tell: Tell) -> None:
     settings = config.settings
-    tell(f"frames and decisions: {_without_password(settings.stream.url)}")
+    tell(f"frames and decisions: {hidden(settings.stream.url)}")
     tell(f"status:               {config.http_url}/v1/status" if config.http_url else "no HTTP")
     tell(f"camera keys:          {settings.camera_keys or 'none: unsigned frames are taken'}")
     tell("connect a camera:     livegate camera --id gate-1")
     tell("watch:                livegate decisions --follow")
     tell("Ctrl-C drains and stops it.")
-
-
-def _without_password(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
 
 
 def _where(config: ServeConfig, field: str) -> str:

@@ -12,7 +12,6 @@ import asyncio
 import http.client
 import json
 import logging
-import operator
 import select
 import socket
 import ssl
@@ -24,7 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from redis.exceptions import NoPermissionError
 
-from workers.client.pictures import CameraError
+from workers.client.pictures import CameraError, integer
 from workers.errors import WorkerError
 from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES, failure_of
@@ -87,16 +86,7 @@ def checked_partitions(partitions: object) -> int:
     Raises:
         CameraError: it can't.
     """
-    try:
-        number = operator.index(partitions)  # type: ignore[arg-type]
-    except TypeError:
-        number = 0
-    if not 1 <= number <= MAX_PARTITIONS or isinstance(partitions, bool):
-        raise CameraError(
-            f"partitions is the deployment's own number, 1 to {MAX_PARTITIONS}, not "
-            f"{partitions!r:.40}"
-        )
-    return number
+    return integer("partitions, the deployment's own number,", partitions, 1, MAX_PARTITIONS)
 
 
 async def layout_of(servers: Servers) -> int | None:

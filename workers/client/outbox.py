@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from workers.client.lines import NotNow, NotTaken
-from workers.client.pictures import CameraError
+from workers.client.pictures import CameraError, integer
 from workers.wire.frame import CAMERA_ID, Frame, pack_frame, take_fields, unpack_frame
 from workers.wire.signing import checked_key, sign
 
 _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 1.0
+_MOST_WAITING = 1_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +88,9 @@ class Outbox:
         """
         if not isinstance(camera_id, str) or not CAMERA_ID.fullmatch(camera_id):
             raise CameraError(f"{camera_id!r:.80} is no camera id: 1 to 64 of A-Z a-z 0-9 . _ -")
-        if max_waiting < 1:
-            raise CameraError(f"max_waiting must be 1 or more, is {max_waiting}")
         self._camera_id = camera_id
         self._key = None if key is None else checked_key(key)
-        self._max_waiting = max_waiting
+        self._max_waiting = integer("max_waiting", max_waiting, 1, _MOST_WAITING)
         self._on_result = on_result
         # Rising across restarts too: microseconds since 1970 outrun any frame rate.
         self._next_seq = time.time_ns() // 1000

@@ -4,10 +4,10 @@ What is not as it should be is refused with what to pass instead. Nothing is con
 rounded here: a guess about a sensor is worse than an error on the first day.
 """
 
-import math
 import operator
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -24,6 +24,7 @@ MAX_SIDE_PX = 2048
 MAX_PLANE_PX = 1 << 20
 _MAX_UNIT_MM = 100.0
 _PNG_BITS_AT = 24
+_MAX_NUMBER = 1e9
 # Unix ms of 2001 and of 2286. A stamp in seconds lies before, one in microseconds after.
 _FIRST_MS, _LAST_MS = 10**12, 10**13
 
@@ -47,7 +48,7 @@ def jpeg(pixels: NDArray[np.uint8], quality: int = 92) -> EncodedPlane:
             f"jpeg takes (H, W, 3) in RGB order or (H, W), not {_told(pixels)}: pass "
             "pixels[..., :3] of RGBA, pixels[..., 0] of one channel"
         )
-    level = _integer("quality", quality, 1, 100)
+    level = integer("quality", quality, 1, 100)
     image: NDArray[Any] = np.ascontiguousarray(pixels)
     if len(shape) == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
@@ -92,17 +93,19 @@ def make_frame(
     """
     if not isinstance(planes, Mapping):
         raise WrongType(f"planes is {{'rgb': jpeg(rgb), ...}}, not a {type(planes).__name__}")
-    for name, plane in planes.items():
-        _check_plane(name, plane)
+    checked = {_modality(name): _checked_plane(name, plane) for name, plane in planes.items()}
+    person = _plain(presentation_id)
+    if person is not None and not (isinstance(person, str) and person.isprintable()):
+        raise WrongType(f"presentation_id is a printable text, not a {type(person).__name__}")
     if captured_at_ms is None:
         stamp_ms = time.time_ns() // 1_000_000
     else:
         try:
-            stamp_ms = _integer("captured_at_ms", captured_at_ms, _FIRST_MS, _LAST_MS)
+            stamp_ms = integer("captured_at_ms", captured_at_ms, _FIRST_MS, _LAST_MS)
         except CameraError as error:
             raise WrongType(f"{error}: pass Unix milliseconds") from error
-    box = _box(face_box, planes["rgb"].shape if "rgb" in planes else None)
-    return Frame("-", 0, stamp_ms, dict(planes), _plain(presentation_id), box)
+    box = _box(face_box, checked["rgb"].shape if "rgb" in checked else None)
+    return Frame("-", 0, stamp_ms, checked, person, box)
 
 
 def _check_array(by: str, pixels: object) -> None:
@@ -121,21 +124,44 @@ def _check_array(by: str, pixels: object) -> None:
         )
 
 
-def _check_plane(name: object, plane: object) -> None:
+def _modality(name: object) -> str:
+    if name not in ("rgb", "depth", "ir"):
+        raise WrongType(f"planes has {name!r:.40}, which is no modality: rgb, depth or ir")
+    return str(name)
+
+
+def _checked_plane(name: object, plane: object) -> EncodedPlane:
     if not isinstance(plane, EncodedPlane):
         how = "png(depth_mm)" if name == "depth" else "jpeg(pixels)"
         raise WrongType(f"planes[{name!r:.20}] is a {type(plane).__name__}: pass {how}")
     if not isinstance(plane.data, bytes):
         kind = type(plane.data).__name__
         raise WrongType(f"planes[{name!r:.20}].data is a {kind}: pass bytes, as of .tobytes()")
-    num_channels = len(plane.shape or ())
-    if name == "rgb" and num_channels == 2:
+    shape = _shape(name, plane.shape)
+    num_axes = len(shape or ())
+    if name == "rgb" and num_axes == 2:
         raise WrongType("planes['rgb'] has one channel: pass jpeg of (H, W, 3), in RGB order")
-    if name in ("ir", "depth") and num_channels == 3 and plane.shape[2:] != (1,):  # type: ignore[index]
+    if name != "rgb" and shape is not None and shape[2:] not in ((), (1,)):
         raise WrongType(f"planes[{name!r}] has three channels: pass one, as pixels[..., 0]")
     is_16_bit = plane.codec == "png" and plane.data[_PNG_BITS_AT : _PNG_BITS_AT + 1] == b"\x10"
     if name != "depth" and is_16_bit:
         raise WrongType(f"planes[{name!r:.20}] has 16 bits: png is for depth, jpeg for others")
+    unit_mm = _plain(plane.unit_mm)
+    if not _is_number(unit_mm):
+        raise WrongType(f"planes[{name!r:.20}].unit_mm is a number, not {unit_mm!r:.40}")
+    return replace(plane, shape=shape, unit_mm=unit_mm)
+
+
+def _shape(name: object, shape: Any) -> tuple[int, ...] | None:  # noqa: ANN401
+    if shape is None:
+        return None
+    try:
+        sides = tuple(map(operator.index, shape))
+    except TypeError:
+        sides = ()
+    if len(sides) not in (2, 3):
+        raise WrongType(f"planes[{name!r:.20}].shape is (height, width) or (height, width, 3)")
+    return sides
 
 
 def _box(face_box: Any, shape: tuple[int, ...] | None) -> FaceBox | None:  # noqa: ANN401
@@ -160,10 +186,17 @@ def _box(face_box: Any, shape: tuple[int, ...] | None) -> FaceBox | None:  # noq
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < _MAX_NUMBER  # so neither is a NaN, nor an int that no float can hold
 
 
-def _integer(name: str, value: object, lowest: int, highest: int) -> int:
+def integer(name: str, value: object, lowest: int, highest: int) -> int:
+    """Return a whole number in a range, numpy's as well as Python's.
+
+    Raises:
+        CameraError: it is none.
+    """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:

@@ -147,7 +147,7 @@ async def test_a_door_of_another_layout_says_so(
         ({"door_key": bytes(5)}, "32 bytes"),
         ({"door_key": []}, "no key"),
         ({"camera_id": "gate 1"}, "no camera id"),
-        ({"partitions": 0}, "1 to 256"),
+        ({"partitions": 0}, "from 1 to 256"),
     ],
 )
 def test_what_can_not_be_used_is_refused_when_it_is_made(

@@ -1,13 +1,18 @@
 """A camera's arrays and their frame: what is taken, and what to pass instead of the rest."""
 
+from contextlib import suppress
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers.client.camera import CameraError, jpeg, png
+from workers.client.outbox import Outbox
 from workers.client.pictures import make_frame
+from workers.errors import WorkerError
 from workers.wire.frame import EncodedPlane, pack_frame, unpack_frame
 from workers.wire.refusal import FrameRefused
 
@@ -152,6 +157,41 @@ def test_a_stamp_is_in_milliseconds(stamp: Any) -> None:
 
 @pytest.mark.parametrize("presentation_id", [5, "", "x" * 129, b"p"])
 def test_a_presentation_id_is_a_text(presentation_id: Any) -> None:
-    frame = make_frame({"rgb": jpeg(RGB)}, None, presentation_id, None)
     with pytest.raises(FrameRefused):
-        unpack_frame(pack_frame(frame))
+        unpack_frame(pack_frame(make_frame({"rgb": jpeg(RGB)}, None, presentation_id, None)))
+
+
+ANYTHING = st.sampled_from(
+    [
+        *(None, True, 0, 1, -1, 2**70, 1.5, float("nan"), float("inf"), "x", "", "\ud800", b"x"),
+        *([], (), {}, {1: 2}, object(), range(4), (1, 2, 3, 4), [10**400] * 4, int),
+        *(np.array(5), np.arange(4), np.arange(4) * 1j, np.arange(4).astype(object), np.int8(4)),
+        *(np.datetime64("2026-01-01"), np.uint64(2**63), np.float16(3), np.array(["a"] * 4)),
+        *(np.ma.masked_array([1, 2, 3, 4]), np.zeros((8, 8)), RGB, IR, DEPTH),
+        *(jpeg(RGB), jpeg(IR), png(DEPTH), EncodedPlane("raw", b"1", (1, 1))),
+        *(EncodedPlane("raw", b"1"), EncodedPlane("png", b"1", None, np.float32(2))),  # type: ignore[arg-type]
+        *(EncodedPlane("jpeg", None), EncodedPlane("png", b"1", 5)),  # type: ignore[arg-type]
+        *(EncodedPlane("x", b"1"), EncodedPlane("png", b"1", (1, "a"))),  # type: ignore[arg-type]
+    ]
+)
+NAMES = st.sampled_from(["rgb", "depth", "ir", "x", 5, None, "\ud800", b"rgb", np.str_("rgb")])
+
+
+@given(
+    ANYTHING | st.dictionaries(NAMES, ANYTHING, max_size=3),
+    *([st.none() | ANYTHING] * 3),
+)
+def test_whatever_is_published_is_taken_or_refused_in_our_own_words(
+    planes: Any, stamp: Any, presentation_id: Any, box: Any
+) -> None:
+    outbox = Outbox("gate-1", None, 2)
+    with suppress(WorkerError):
+        outbox.put(make_frame(planes, stamp, presentation_id, box))
+
+
+@given(ANYTHING, ANYTHING, st.sampled_from([jpeg, png]))
+def test_whatever_is_encoded_is_taken_or_refused_in_our_own_words(
+    pixels: Any, option: Any, encode: Any
+) -> None:
+    with suppress(CameraError):
+        encode(pixels, option)
