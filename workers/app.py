@@ -25,7 +25,7 @@ from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
-from workers.settings import WorkerSettings
+from workers.settings import SwapSettings, WorkerSettings
 from workers.stream.backlog import NOTHING, read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
@@ -36,6 +36,7 @@ from workers.wire.keyring import Keyring
 from workers.wire.signing import AcceptUnsigned
 
 _HOUSEKEEPING_S = 1.0
+_JOIN_S = 5.0
 _GRACE_S = 1.0
 _REPAIR_S = 10.0
 
@@ -51,13 +52,16 @@ _http = FastAPI(title="Livegate", docs_url=None, redoc_url=None, openapi_url=Non
     health_check_period_s=2,
     health_check_timeout_s=10,
     max_ongoing_requests=64,
+    # Not None: Serve then calls `reconfigure` before a replica counts as started, and again when
+    # the setting is removed.
+    user_config={},
 )
 @serve.ingress(_http)
 class Worker:
     """One replica."""
 
     async def __init__(self, settings: WorkerSettings) -> None:  # type: ignore[misc] # Serve awaits it
-        """Load the bundle, run its self-test, and begin to work."""
+        """Make the parts that do not depend on the bundle; `reconfigure` begins the work."""
         self._settings = settings
         self._keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
         replica = f"{serve.get_replica_context().replica_id.unique_id}-{secrets.token_hex(3)}"
@@ -66,14 +70,9 @@ class Worker:
         self._backlog = NOTHING
         self._far_ids: list[int] = []
         self._telemetry = Telemetry(metrics, settings.decode_threads)
-        self._pipeline = Pipeline(
-            stream=self._stream,
-            predictor=await asyncio.to_thread(self._load, settings.bundle),
-            verifier=self._keyring or AcceptUnsigned(),
-            telemetry=self._telemetry,
-            settings=settings,
-            replica=replica,
-        )
+        self._pipeline: Pipeline
+        self._running: asyncio.Task[None] | None = None
+        self._swap_error = ""
         self._replica = replica
         self._ingress = Ingress(
             self._figures_client,
@@ -81,18 +80,63 @@ class Worker:
             settings,
             self._stream.now_ms,
         )
-        self._running = asyncio.create_task(self._pipeline.run())
-        self._housekeeping = asyncio.create_task(self._keep_figures())
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Swap the bundle between two batches, once the new one passed its self-test."""
-        if bundle := user_config.get("bundle"):
-            self._pipeline.predictor = await asyncio.to_thread(self._load, bundle)
+        """Begin with the bundle that the deployment has now, or let it take over between batches.
+
+        A bundle that fails leaves the old one at work: an error would make Serve stop a healthy
+        replica. A new replica has no old one, and does not start: it must not decide with a bundle
+        that was replaced.
+        """
+        try:
+            bundle = SwapSettings.model_validate(user_config).bundle or self._settings.bundle
+            predictor = await asyncio.to_thread(self._load, bundle)
+        except Exception as error:
+            if self._running is None:
+                raise
+            self._swap_error = f"{type(error).__name__}: {error}"
+            self._telemetry.swapped(is_done=False)
+            _log.error("the bundle is not swapped, the old one goes on: %s", self._swap_error)
+            return
+        self._swap_error = ""
+        if self._running is None:
+            await self._begin(predictor)
+        else:
+            self._pipeline.predictor = predictor
+            self._telemetry.swapped(is_done=True)
+
+    async def _begin(self, predictor: Predictor) -> None:
+        """Start the loop; what makes the server unusable is an error of the start.
+
+        Raises:
+            workers.stream.layout.StreamError: the server can't be used; says what to change.
+        """
+        self._pipeline = Pipeline(
+            stream=self._stream,
+            predictor=predictor,
+            verifier=self._keyring or AcceptUnsigned(),
+            telemetry=self._telemetry,
+            settings=self._settings,
+            replica=self._replica,
+        )
+        self._running = asyncio.create_task(self._pipeline.run())
+        self._housekeeping = asyncio.create_task(self._keep_figures())
+        joined = asyncio.create_task(self._pipeline.has_joined.wait())
+        # A server that is away is waited for by the loop, not here: Serve would give up.
+        await asyncio.wait(
+            [joined, self._running], timeout=_JOIN_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        joined.cancel()
+        if self._running.done():
+            self._running.result()
 
     async def check_health(self) -> None:
         """Raise if the loop stands still or has ended: Serve then replaces this replica."""
+        if self._running is None:
+            return
         if self._running.done():
-            raise PipelineStalled(f"the loop has ended: {self._running}")
+            failure = None if self._running.cancelled() else self._running.exception()
+            raise PipelineStalled(f"the loop has ended: {failure!r}")
         self._pipeline.check()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -101,6 +145,8 @@ class Worker:
 
     async def __del__(self) -> None:
         """Drain: read no more, commit what is held, leave the group."""
+        if self._running is None:
+            return
         self._pipeline.drain()
         done, _ = await asyncio.wait([self._running], timeout=self._settings.drain_s)
         self._housekeeping.cancel()
@@ -135,6 +181,7 @@ class Worker:
         """Tell the backlog of all partitions, and what the replica that answers has done."""
         return {
             "model": self._pipeline.predictor.model_id,
+            "swap_error": self._swap_error,
             "redis_available": self._is_redis_available(),
             "redis_findings": self._stream.findings,
             "partitions_with_far_ids": self._far_ids,

@@ -156,6 +156,16 @@ class WorkerSettings(Settings):
         return self
 
 
+class SwapSettings(Settings):
+    """What may change while replicas run: the deployment's `user_config`.
+
+    Attributes:
+        bundle: takes the place of `WorkerSettings.bundle`; None: that one.
+    """
+
+    bundle: str | None = None
+
+
 def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
     """Return the place and the description of each problem, without values that may be secret."""
     found = []

@@ -80,10 +80,12 @@ class Pipeline:
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
         self._infer_thread = ThreadPoolExecutor(1, "infer")
         self._failure: BaseException | None = None
+        self.has_joined = asyncio.Event()
 
     async def run(self) -> None:
         """Work until `drain` was called and nothing is in flight; then leave the group."""
         await self._stream.join()
+        self.has_joined.set()
         groups = self._stream.groups
         for group in groups:
             self._committer.open(group)
@@ -130,6 +132,8 @@ class Pipeline:
         Raises:
             NotCommitted: it could not be decided, or not whether its seq is new.
         """
+        if not self.has_joined.is_set():
+            raise NotCommitted("the server of the streams has not been reached yet")
         async with self._http_slots:
             decided: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
             self._by_http.add(decided)
