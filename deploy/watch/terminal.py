@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import signal
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.home import Address
+from deploy.local.signals import stop_signals
 from workers.client.door import follow
 from workers.stream.backlog import read_backlog
 from workers.stream.connection import Servers, connect
@@ -79,7 +79,7 @@ async def _show_decisions(
 
 async def _new(client: Servers, after: dict[str, str]) -> AsyncIterator[Decision]:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stream = follow(client, after)
     stopped = asyncio.ensure_future(stop.wait())

@@ -74,6 +74,8 @@ def deployed(folder: Path) -> Iterator[Deployment]:
         config = config.with_args(
             camera_keys=folder / "keys.json",
             bundle=str(write_random_bundle(folder / "bundle")),
+            # What is shown here is what becomes of frames, not how fast: beside other load, too.
+            deadline_ms=30_000,
             scaling=config.settings.scaling.model_copy(
                 update={"min_replicas": 2, "max_replicas": 2}
             ),

@@ -87,7 +87,7 @@ def test_our_packages_are_imported_from_here_in_the_replicas_too(deployment: Dep
 def test_http_tells_how_it_is_and_decides_a_frame(deployment: Deployment) -> None:
     url = deployment.config.http_url
     for path in ("/healthz", "/readyz"):
-        with urllib.request.urlopen(url + path, timeout=5) as answer:
+        with urllib.request.urlopen(url + path, timeout=60) as answer:
             assert answer.status == 200
     status = deployment.status()
     assert status["model"].startswith("random@")
@@ -102,7 +102,7 @@ def test_http_tells_how_it_is_and_decides_a_frame(deployment: Deployment) -> Non
     assert post(url, bytes(3 << 20), bytes(32))["reason"] == "too_large"
     for path in ("/docs", "/redoc", "/openapi.json"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(url + path, timeout=5)
+            urllib.request.urlopen(url + path, timeout=60)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/msgpack"])
@@ -111,7 +111,7 @@ def test_an_answer_by_http_is_signed_for_the_door(deployment: Deployment, kind: 
     frame = pack_frame(frames.frame(camera, time.time_ns() // 1000, int(time.time() * 1000)))
     headers = {"X-Livegate-Signature": sign(frame, key).hex(), "Accept": kind}
     url = f"{deployment.config.http_url}/v1/decide"
-    with urllib.request.urlopen(urllib.request.Request(url, frame, headers), timeout=5) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, frame, headers), timeout=60) as answer:
         told = answer.read()
         assert answer.headers["Content-Type"] == kind
         assert answer.headers["X-Livegate-Signature"] == sign(told, door_key(key)).hex()
@@ -126,7 +126,7 @@ async def test_a_camera_that_posts_gets_its_decisions(deployment: Deployment) ->
     name = keys.camera_decisions(keys.partition_of(camera_id, deployment.partitions), camera_id)
     decisions = door.decisions((await last_ids(servers, [name]))[name])
     camera = Camera(deployment.config.http_url, camera_id, key)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         seqs = [camera.publish(frames.planes()) for _ in range(3)]
         told = [(await anext(decisions)).seq for _ in seqs]
     assert sorted(told, key=str) == sorted(seqs, key=str)
@@ -138,7 +138,7 @@ async def test_a_camera_that_posts_gets_its_decisions(deployment: Deployment) ->
 def post(url: str, body: bytes, signature: bytes) -> dict[str, Any]:
     headers = {"X-Livegate-Signature": signature.hex()}
     request = urllib.request.Request(f"{url}/v1/decide", data=body, headers=headers)
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         decision: dict[str, Any] = json.load(answer)
         return decision
 
@@ -162,13 +162,13 @@ async def test_a_replica_killed_amid_a_batch_loses_nothing(deployment: Deploymen
         await playing
         await until(lambda: ledger.num_open == 0)
         assert_exactly_once(ledger)
-    await until(lambda: len(deployment.replica_pids()) == 2, timeout_s=60)
+    await until(lambda: len(deployment.replica_pids()) == 2)
     assert victim not in deployment.replica_pids()
     await assert_nothing_is_left(deployment)
 
 
 async def test_a_replica_that_comes_back_late_commits_nothing(deployment: Deployment) -> None:
-    await until(lambda: len(deployment.replica_pids()) == 2, timeout_s=60)
+    await until(lambda: len(deployment.replica_pids()) == 2)
     lease_s = deployment.config.settings.stream.lease_ms / 1000
     async with watched(deployment) as (fleet, ledger):
         playing = asyncio.create_task(fleet.play(lambda: iter(BUSY)))
