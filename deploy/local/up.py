@@ -102,7 +102,7 @@ def _embedded(config: ServeConfig) -> tuple[str, int] | None:
     """Return host and port of the server that is to be started here; None: it runs elsewhere."""
     url = urlsplit(config.settings.stream.url)
     host = _LOOPBACK.get(url.hostname or "")
-    if url.scheme == "unix" or host is None:
+    if url.scheme not in ("redis", "rediss") or host is None:
         return None
     place = config.where(*_URL)
     if url.scheme == "rediss" or url.password or config.settings.stream.cluster:

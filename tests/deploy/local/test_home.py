@@ -47,6 +47,8 @@ def test_a_deployment_is_found_while_it_runs(home: Home) -> None:
     address = Address("redis://127.0.0.1:6379/0", 4)
     with home.occupied(), home.announced(address):
         assert home.address() == address
+        # Its URL may hold a password.
+        assert (home.folder / "deployment.json").stat().st_mode & 0o077 == 0
     with pytest.raises(NoDeployment, match="livegate up"):
         home.address()
 
