@@ -95,7 +95,10 @@ class _Demo:
             cleanup.push_async_callback(_end, watchers)
             play = asyncio.create_task(self._fleet.play(lambda: self._phases(seconds)))
             stopped = asyncio.create_task(self._stop.wait())
-            await asyncio.wait([play, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([play, stopped, *watchers], return_when=asyncio.FIRST_COMPLETED)
+            for watcher in watchers:
+                if watcher.done():
+                    watcher.result()  # raises what ended it: without it nothing would be counted
             if not play.done():
                 play.cancel()
                 await asyncio.wait([play])
