@@ -113,7 +113,7 @@ class TestBaseInstall:
         ("train", "train a.txt b.txt bundle", "a.txt"),
         ("train", "evaluate a.txt", "a.txt"),
         ("report", "evaluate a.txt --report page", "a.txt"),
-        ("render", "render set --subjects 0 0 0", "need a subject each"),
+        ("render", "render set --subjects 0 0 0", "subjects"),
     ],
 )
 def test_an_extra_is_all_that_its_commands_need(
@@ -122,7 +122,7 @@ def test_an_extra_is_all_that_its_commands_need(
     commands = environment(tmp_path / "env", [f"livegate[{extra}]"], wheel)
     done = run(commands / "livegate", *command.split(), cwd=tmp_path)
     assert "pip install" not in done.stderr
-    assert "ImportError" not in done.stderr
+    assert "Traceback" not in done.stderr
     assert message in done.stderr
 
 
