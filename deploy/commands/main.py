@@ -176,7 +176,7 @@ def camera(
     if source == RENDERED and depth_unit_mm is not None:
         raise typer.BadParameter(f"--depth-unit-mm is not of {RENDERED}: it has its own")
     where = home.Home(folder or home.DEFAULT)
-    address = _address(where, redis, partitions)
+    address = _address(folder, redis, partitions)
     home.check_camera_id(camera_id)
     exported = _exported_key(key_file, redis, camera_id)
     frames = open_source(source, depth_unit_mm or 1.0)
@@ -214,7 +214,7 @@ def decisions(
 
     if camera is not None and not CAMERA_ID.fullmatch(camera):
         raise typer.BadParameter(f"--camera: {camera!r:.80} is no camera id")
-    address = _address_only(folder, redis, partitions)
+    address = _address(folder, redis, partitions)
     show_decisions(address, camera, last=last, follow_on=follow, as_json=as_json)
 
 
@@ -228,7 +228,7 @@ def status(
     """Show the backlog, partition by partition, and what the replicas say of themselves."""
     from deploy.watch.terminal import show_status
 
-    show_status(_address_only(folder, redis, partitions), as_json=as_json)
+    show_status(_address(folder, redis, partitions), as_json=as_json)
 
 
 def main() -> None:
@@ -254,18 +254,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def _address(where: home.Home, redis: str | None, partitions: int | None) -> home.Address:
+def _address(folder: Path | None, redis: str | None, partitions: int | None) -> home.Address:
+    if redis is not None and folder is not None:
+        raise typer.BadParameter("--folder and --redis both name a deployment: give one of them")
     if redis is not None:
         return home.Address(redis, partitions or 4)
     if partitions is not None:
         raise typer.BadParameter("--partitions goes with --redis: a deployment here tells its own")
-    return where.address()
-
-
-def _address_only(folder: Path | None, redis: str | None, partitions: int | None) -> home.Address:
-    if redis is not None and folder is not None:
-        raise typer.BadParameter("--folder and --redis both name a deployment: give one of them")
-    return _address(home.Home(folder or home.DEFAULT), redis, partitions)
+    return home.Home(folder or home.DEFAULT).address()
 
 
 def _exported_key(key_file: Path | None, redis: str | None, camera_id: str) -> bytes | None:

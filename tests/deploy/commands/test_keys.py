@@ -81,10 +81,11 @@ def test_keys_of_a_camera_are_bounded(key_file: Path) -> None:
         run(key_file, "rotate", "gate-1")
 
 
-def test_a_deployment_elsewhere_is_never_given_an_invented_key(tmp_path: Path) -> None:
-    folder = tmp_path / "home"
-    args = ["camera", "--redis", "redis://127.0.0.1:1", "--folder", str(folder)]
-    result = CliRunner().invoke(cli.app, args)
+def test_a_deployment_elsewhere_is_never_given_an_invented_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["camera", "--redis", "redis://127.0.0.1:1"])
     assert isinstance(result.exception, cli.NoKey)
     assert "--key-file" in str(result.exception)
-    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
