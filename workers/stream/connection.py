@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -48,10 +48,12 @@ class Script:
 class Server:
     """One server that takes writes, with connections of its own."""
 
-    def __init__(self, pool: BlockingConnectionPool) -> None:
-        """Connect to nothing yet."""
+    def __init__(
+        self, pool: BlockingConnectionPool, on_trouble: Callable[[], None] = lambda: None
+    ) -> None:
+        """Connect to nothing yet; `on_trouble` is called when a command fails for now."""
         self.client: Redis = Redis(connection_pool=pool)
-        self.is_available = True
+        self._on_trouble = on_trouble
 
     async def execute(self, *args: Any) -> Any:  # noqa: ANN401 - as redis-py answers
         """Run one command, once.
@@ -66,12 +68,12 @@ class Server:
                 # redis-py turns a cancellation amid a command into a failure of the line.
                 raise asyncio.CancelledError from error
             failure = failure_of(error)
-            self.is_available = not failure.is_transient or failure is Failure.FULL
             if failure is Failure.NOT_PRIMARY:
                 # The address may lead to another server by now, but not on this connection.
                 await self.client.connection_pool.disconnect(inuse_connections=False)
+            if failure.is_transient:
+                self._on_trouble()
             raise
-        self.is_available = True
         return answer
 
     async def execute_asking(self, *args: Any) -> Any:  # noqa: ANN401
@@ -102,7 +104,7 @@ class Servers:
             retry=Retry(NoBackoff(), 0),
         )
         self.is_cluster = cluster
-        self._seed = Server(self._pool)
+        self._seed = Server(self._pool, self._look_again)
         self._by_address: dict[Address, Server] = {}
         self._known: set[Address] = set()
         self._slots: dict[int, Server] = {}
@@ -145,16 +147,11 @@ class Servers:
         try:
             return await server.execute(*args)
         except MovedError as moved:
-            self._look_again()
             target = self._at((moved.host, moved.port))
             self._slots[moved.slot_id] = target
             return await target.execute(*args)
         except AskError as ask:
             return await self._at((ask.host, ask.port)).execute_asking(*args)
-        except FAILURES as error:
-            if failure_of(error).is_transient:
-                self._look_again()
-            raise
 
     async def run(self, script: Script, names: list[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
         """Run a script whose keys are all on one server; see `execute`."""
@@ -214,7 +211,7 @@ class Servers:
                 connection_class=self._pool.connection_class,
                 **options,
             )
-            self._by_address[address] = Server(pool)
+            self._by_address[address] = Server(pool, self._look_again)
         return self._by_address[address]
 
 
@@ -265,4 +262,6 @@ async def _first_result(tasks: list["asyncio.Task[Any]"]) -> Any:  # noqa: ANN40
             return await done
         except FAILURES as error:  # a TimeoutError is an OSError
             failed = error
+    if not failure_of(failed).is_transient:
+        raise failed
     raise LineError(f"no server of the cluster answers: {failed}")

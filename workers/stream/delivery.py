@@ -147,7 +147,8 @@ class FrameStream(Protocol):
         """Check and remember the seq of a frame that is in no stream.
 
         Returns:
-            COMMITTED, REPLAYED, MEMORY_FULL or BLOCKED.
+            COMMITTED, REPLAYED, MEMORY_FULL, BLOCKED, or EXPIRED if the server was away for
+            so long that it makes no difference any more.
         """
         ...
 

@@ -2,7 +2,7 @@
 -- KEYS  none: the partitions of a cluster's server are in different slots
 -- ARGV  1 group, then the frames streams
 -- Returns for each {entries, pending, added ever, Unix ms of the oldest entry or 0, Unix ms now}, or
--- the text of an error.
+-- the text of an error. What is no stream has no entries: that must not hide the other figures.
 -- XINFO's own `lag` is not used: it is unknown once entries are deleted out of order.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -10,7 +10,7 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local function figures(key)
   local info = redis.pcall('XINFO', 'STREAM', key)
   if info.err then
-    if info.err:find('no such key') then return {0, 0, 0, 0, now_ms} end
+    if info.err:find('no such key') or info.err:find('WRONGTYPE') then return {0, 0, 0, 0, now_ms} end
     return info.err
   end
   local at = {}
