@@ -7,8 +7,8 @@ import itertools
 import random
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from zlib import crc32
@@ -64,6 +64,7 @@ class Ledger:
     said: list[Said] = field(default_factory=list)
     seen: set[tuple[int, str]] = field(default_factory=set)
     entries_said: Counter[tuple[int, str]] = field(default_factory=Counter)
+    emptied_s: list[tuple[float, float]] = field(default_factory=list)
 
     def say(self, said: Said) -> None:
         """Take in a decision, unless it is known."""
@@ -83,30 +84,15 @@ class Ledger:
 
     def excuse(self, since_s: float) -> None:
         """Let go of what was on a server that was emptied, and of what was sent meanwhile."""
+        self.emptied_s.append((since_s, time.monotonic()))
         for each in list(self.sent):
             if each.entry not in self.entries_said or each.sent_s >= since_s:
                 each.is_excused = True
 
     def account(self) -> dict[str, Any]:
         """Return the counts; `wrong` must be empty."""
-        sent = {(each.camera_id, each.seq): each for each in self.sent}
-        verdicts: defaultdict[tuple[str, int], list[Said]] = defaultdict(list)
-        wrong: list[str] = []
-        for said in self.said:
-            body = said.body
-            if body["outcome"] == "no_decision":
-                continue
-            name = (body["camera_id"], body["seq"])
-            verdicts[name].append(said)
-            frame = sent.get(name)
-            if frame is None:
-                wrong.append(f"a verdict on a frame that was never sent: {name}")
-                continue
-            if said.not_before_s - frame.sent_s > self.deadline_s:
-                wrong.append(f"late by {said.not_before_s - frame.sent_s:.2f} s: {name}")
-            if body["outcome"] == "bona_fide" and frame.kind != "good":
-                wrong.append(f"bona_fide of kind {frame.kind}: {name}")
-        wrong += [f"{len(each)} verdicts: {name}" for name, each in verdicts.items() if each[1:]]
+        wrong = [fault for said in self.said for fault in self._faults_of(said)]
+        wrong += self._second_verdicts()
         wrong += [f"{n} decisions: {each}" for each, n in self.entries_said.items() if n > 1]
         wrong += [f"lost: {each}" for each in self.missing()]
         said_of = Counter(str(each.body["reason"] or each.body["outcome"]) for each in self.said)
@@ -118,6 +104,36 @@ class Ledger:
             "said": dict(sorted(said_of.items())),
             "wrong": wrong,
         }
+
+    def _faults_of(self, said: Said) -> Iterator[str]:
+        name = (said.body["camera_id"], said.body["seq"])
+        if said.body["outcome"] == "no_decision":
+            return
+        frame = next((each for each in self.sent if (each.camera_id, each.seq) == name), None)
+        if frame is None:
+            yield f"a verdict on a frame that was never sent: {name}"
+            return
+        if said.not_before_s - frame.sent_s > self.deadline_s:
+            yield f"late by {said.not_before_s - frame.sent_s:.2f} s: {name}"
+        if said.body["outcome"] == "bona_fide" and frame.kind != "good":
+            yield f"bona_fide of kind {frame.kind}: {name}"
+
+    def _second_verdicts(self) -> Iterator[str]:
+        first: dict[tuple[str, int], Said] = {}
+        for said in self.said:
+            if said.body["outcome"] == "no_decision":
+                continue
+            name = (said.body["camera_id"], said.body["seq"])
+            before = first.setdefault(name, said)
+            if before is said:
+                continue
+            # The memory of seqs is on the server too, and goes with it.
+            if any(
+                before.not_before_s <= until_s and said.not_before_s >= since_s - 1
+                for since_s, until_s in self.emptied_s
+            ):
+                continue
+            yield f"two verdicts: {before} {said}"
 
 
 class Camera(threading.Thread):

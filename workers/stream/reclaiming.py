@@ -1,7 +1,8 @@
 """The stream's reclaim: entries of consumers that are silent go to one that is alive.
 
 To look costs a command a partition, so it is done when somebody has fallen silent, and otherwise
-only now and then: for entries of a consumer that was never seen to beat.
+only now and then: for entries of a consumer that was never seen to beat, and for those that are this
+consumer's own without its knowing.
 """
 
 import logging
@@ -74,14 +75,21 @@ class Reclaimer:
         )
         for names in await self._servers.groups(map(keys.frames, state.usable())):
             server = await self._servers.of(names[0])
-            if found := await self._ask(server, names, shared):
+            if found := await self._ask(state, server, names, shared):
                 return found
         return []
 
-    async def _ask(self, server: Server, names: list[str], shared: bytes) -> list[Entry]:
+    async def _ask(
+        self, state: ShardGroup, server: Server, names: list[str], shared: bytes
+    ) -> list[Entry]:
         args = [keys.GROUP, self._consumer, shared, *names]
-        rows, holders = await server.run(script("reclaim"), [], args)
+        rows, holders, own = await server.run(script("reclaim"), [], args)
         self._heartbeat.saw_holders(server, holders)
+        for index, count in own:
+            # After a failover, a commit that was told can be undone: its entry is ours again.
+            partition = keys.number_of(names[index - 1])
+            if count > len(state.in_hand[partition]):
+                state.to_recover.add(partition)
         return [
             entry_of(names[index - 1], entry_id, deliveries, fields)
             for index, entry_id, deliveries, fields in rows
