@@ -8,11 +8,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.faults.faults import CLUSTER, SERVER
+from tests.faults.faults import CLOCK, CLUSTER, SERVER
 from tests.faults.run import play, report, running, settle
-from tests.faults.servers import clustered, single
+from tests.faults.servers import clustered, faked, single
 
-KINDS = {"server": (single, SERVER), "cluster": (clustered, CLUSTER)}
+KINDS = {"server": (single, SERVER), "cluster": (clustered, CLUSTER), "clock": (faked, CLOCK)}
 
 
 def main() -> int:
@@ -36,16 +36,20 @@ def main() -> int:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    print(report({
-        "kind": args.kind,
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit.stdout.strip(),
-        "seed": args.seed,
-        "faults": sum(played.values()),
-        "played": dict(sorted(played.items())),
-        "took_s": round(time.monotonic() - began_s),
-        **account,
-    }))
+    print(
+        report(
+            {
+                "kind": args.kind,
+                "date": datetime.now(UTC).date().isoformat(),
+                "commit": commit.stdout.strip(),
+                "seed": args.seed,
+                "faults": sum(played.values()),
+                "played": dict(sorted(played.items())),
+                "took_s": round(time.monotonic() - began_s),
+                **account,
+            }
+        )
+    )
     return 1 if account["wrong"] else 0
 
 

@@ -170,6 +170,37 @@ def forbid_command(run: Run) -> None:
         client.execute_command("ACL", "SETUSER", "worker", "+@all")
 
 
+# --- the server's clock ---
+
+
+def _with_clock(run: Run, ahead_s: int) -> None:
+    """Set it, let a replica join meanwhile, and set it right again."""
+    run.servers.set_clock(ahead_s)
+    _goes_on_with_verdicts(run)
+    kill_replica(run)
+    run.hold(3, 5)  # longer than the deadline: what was there before must expire
+    _goes_on_with_verdicts(run)
+    run.servers.set_clock(0)
+
+
+def _goes_on_with_verdicts(run: Run) -> None:
+    began_s, ledger = time.monotonic(), run.ledger
+
+    def decided() -> bool:
+        fresh = (each for each in reversed(ledger.said) if each.not_before_s >= began_s)
+        return any(each.body["outcome"] == "bona_fide" for each in fresh)
+
+    until(decided)
+
+
+def back_ten_seconds(run: Run) -> None:
+    _with_clock(run, -10)
+
+
+def back_an_hour(run: Run) -> None:
+    _with_clock(run, -3600)
+
+
 # --- keys ---
 
 
@@ -296,6 +327,10 @@ REPLICAS: dict[str, Fault] = {
     for each in (kill_replica, drain_replica, stop_replica, kill_all_replicas, poison)
 }
 KEYS: dict[str, Fault] = {each.__name__: each for each in (wrong_type, last_id)}
+CLOCK: dict[str, Fault] = {
+    each.__name__: each
+    for each in (back_ten_seconds, back_an_hour, kill_all_replicas, stop_replica)
+}
 SERVER: dict[str, Fault] = {
     **REPLICAS,
     **KEYS,

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from zlib import crc32
@@ -60,6 +60,7 @@ class Ledger:
     """What was sent and what was said; all times are of this process's monotonic clock."""
 
     deadline_s: float
+    are_ids_times: bool = True
     sent: list[Sent] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     seen: set[tuple[int, str]] = field(default_factory=set)
@@ -91,7 +92,8 @@ class Ledger:
 
     def account(self) -> dict[str, Any]:
         """Return the counts; `wrong` must be empty."""
-        wrong = [fault for said in self.said for fault in self._faults_of(said)]
+        sent = {(each.camera_id, each.seq): each for each in self.sent}
+        wrong = [fault for said in self.said for fault in self._faults_of(said, sent)]
         wrong += self._second_verdicts()
         wrong += [f"{n} decisions: {each}" for each, n in self.entries_said.items() if n > 1]
         wrong += [f"lost: {each}" for each in self.missing()]
@@ -105,16 +107,19 @@ class Ledger:
             "wrong": wrong,
         }
 
-    def _faults_of(self, said: Said) -> Iterator[str]:
+    def _faults_of(self, said: Said, sent: Mapping[tuple[str, int], Sent]) -> Iterator[str]:
         name = (said.body["camera_id"], said.body["seq"])
         if said.body["outcome"] == "no_decision":
             return
-        frame = next((each for each in self.sent if (each.camera_id, each.seq) == name), None)
+        frame = sent.get(name)
         if frame is None:
             yield f"a verdict on a frame that was never sent: {name}"
             return
-        if said.not_before_s - frame.sent_s > self.deadline_s:
-            yield f"late by {said.not_before_s - frame.sent_s:.2f} s: {name}"
+        age_s = said.not_before_s - frame.sent_s
+        if self.are_ids_times:
+            age_s = (int(said.decision_id.partition("-")[0]) - said.body["captured_at_ms"]) / 1000
+        if age_s > self.deadline_s:
+            yield f"a verdict at an age of {age_s:.3f} s: {name}"
         if said.body["outcome"] == "bona_fide" and frame.kind != "good":
             yield f"bona_fide of kind {frame.kind}: {name}"
 
@@ -236,7 +241,10 @@ class Reader(threading.Thread):
     def read_all(self) -> None:
         """Read every stream again from its beginning."""
         for partition in self._after:
-            self._take(partition, self._route.reader(partition).xrange(f"livegate:{{{partition}}}:decisions"))
+            self._take(
+                partition,
+                self._route.reader(partition).xrange(f"livegate:{{{partition}}}:decisions"),
+            )
 
     def _poll(self, partition: int) -> None:
         asked_s = time.monotonic()

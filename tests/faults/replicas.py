@@ -1,7 +1,6 @@
 """Replicas as processes: started, killed, and started again as a deployment would."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading

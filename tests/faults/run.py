@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from tests.faults.ledger import Camera, Ledger, Reader
 from tests.faults.replicas import Replicas
-from tests.faults.servers import Clustered, Single
+from tests.faults.servers import Clustered, Faked, Single
 from workers.settings import StreamSettings, WorkerSettings
 
 DEADLINE_MS = 3000
@@ -47,7 +47,9 @@ Fault = Callable[[Run], None]
 
 
 @contextmanager
-def running(servers: Single | Clustered, folder: Path, *, seed: int, fps: float) -> Iterator[Run]:
+def running(
+    servers: Single | Clustered | Faked, folder: Path, *, seed: int, fps: float
+) -> Iterator[Run]:
     """Let cameras send and replicas decide while the block runs."""
     stream = StreamSettings(
         url=servers.url, cluster=servers.is_cluster, partitions=PARTITIONS, lease_ms=LEASE_MS
@@ -55,7 +57,9 @@ def running(servers: Single | Clustered, folder: Path, *, seed: int, fps: float)
     settings = WorkerSettings(
         stream=stream, allow_unsigned=True, deadline_ms=DEADLINE_MS, stall_s=20, max_camera_fps=1000
     )
-    ledger = Ledger(DEADLINE_MS / 1000)
+    # A clock that was set back makes ids that are no times, and a hundredth of leeway.
+    is_faked = isinstance(servers, Faked)
+    ledger = Ledger(DEADLINE_MS / 1000 * (1.01 if is_faked else 1), are_ids_times=not is_faked)
     reader = Reader(servers, ledger, PARTITIONS)
     cameras = [
         Camera(f"gate-{number}", servers, ledger, PARTITIONS, fps, seed + number)

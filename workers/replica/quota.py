@@ -1,4 +1,4 @@
-"""A replica's quota of each camera: one that sends too much is not judged at its neighbours' cost."""
+"""A replica's quota of each camera: one that sends too much does so at no neighbour's cost."""
 
 import threading
 from collections import Counter

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
-# How fast a clock that is ahead lets the server's catch up: far more than quartz drifts, and too
-# little to make an old frame look fresh.
-_SLEW = 0.001
+# How much slower a clock that is ahead runs, so that the server's catches up: far more than quartz
+# drifts, and too little to make an old frame look fresh.
+_SLEW = 0.01
 
 
 class ServerClock:
@@ -13,7 +13,7 @@ class ServerClock:
 
     Ages, deadlines and leases go by it. A server whose clock is set back, or a failover to one that
     is behind, must not make old frames look fresh: so the time goes on from the latest that was
-    told, and only a thousandth slower until the server has caught up.
+    told, and only a hundredth slower until the server has caught up.
 
     A sample says in which interval the server's clock lies, seen from here: it was read after the
     question was sent and before the answer came. However slow the answer, that is never wrong.
@@ -25,6 +25,7 @@ class ServerClock:
         self._offset_ms = time.time() * 1000 - monotonic() * 1000
         self._sampled_at_s: float | None = None
         self._told_ms = 0
+        self._at_most_ms = self._offset_ms
 
     @property
     def is_sampled(self) -> bool:
@@ -46,7 +47,13 @@ class ServerClock:
             slewed_ms = self._offset_ms - (now_s - self._sampled_at_s) * 1000 * _SLEW
             self._offset_ms = max(slewed_ms, at_most_ms)
         self._offset_ms = max(self._offset_ms, at_least_ms)
+        self._at_most_ms = at_most_ms
         self._sampled_at_s = now_s
+
+    @property
+    def ahead_ms(self) -> float:
+        """How far the server's clock lies behind what it told before, ms."""
+        return max(0.0, self._offset_ms - self._at_most_ms)
 
     def raise_to(self, floor_ms: int) -> None:
         """Take in that it was `floor_ms`, Unix ms, by this server's clock already."""

@@ -47,19 +47,8 @@ class FencedCommit:
         began_ms = state.clock.now_ms()
         may_have_run = False
         while True:
-            shared = packed(
-                now_ms=state.clock.now_ms(),
-                max_decisions=self._settings.max_decisions,
-                max_camera_decisions=self._settings.max_camera_decisions,
-                max_dead_letters=self._settings.max_dead_letters,
-                max_seqs=self._settings.max_seqs,
-            )
-            args = [keys.GROUP, self._consumer, shared, *rows]
             try:
-                answer = await self._servers.run(script("commit"), names, args)
-                results = [_result(each, names[0]) for each in answer[: len(commits)]]
-                for trouble in answer[len(commits) :]:
-                    _log.error("a dead letter is lost: %s", trouble.decode(errors="replace"))
+                results = await self._try(names, rows, state)
                 if may_have_run:
                     results = await self._look_up(commits, results, began_ms)
             except FAILURES as error:
@@ -75,6 +64,22 @@ class FencedCommit:
                 if CommitResult.COMMITTED in results:
                     state.unblock(partition)
                 return results
+
+    async def _try(
+        self, names: list[str], rows: list[bytes], state: ShardGroup
+    ) -> list[CommitResult]:
+        shared = packed(
+            now_ms=state.clock.now_ms(),
+            max_decisions=self._settings.max_decisions,
+            max_camera_decisions=self._settings.max_camera_decisions,
+            max_dead_letters=self._settings.max_dead_letters,
+            max_seqs=self._settings.max_seqs,
+        )
+        args = [keys.GROUP, self._consumer, shared, *rows]
+        answer = await self._servers.run(script("commit"), names, args)
+        for trouble in answer[len(rows) :]:
+            _log.error("a dead letter is lost: %s", trouble.decode(errors="replace"))
+        return [_result(each, names[0]) for each in answer[: len(rows)]]
 
     async def admit(self, use: SeqUse, state: ShardGroup) -> CommitResult:
         """See `FrameStream.admit`; a server that is away is waited for while there is any use."""

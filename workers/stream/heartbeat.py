@@ -1,9 +1,9 @@
 """The stream's heartbeat: one consumer says that it is alive, and sees who of the others is.
 
 On a cluster it does so in several copies of the members, each on its own: a server that is away
-neither stops the beats elsewhere nor hides who is alive. Who is silent to a shard group is read from
-the copies on that group's server, if there are any: a replica that reaches that server no more can
-commit nothing there.
+neither stops the beats elsewhere nor hides who is alive. Who is silent to a shard group is read
+from the copies on that group's server, if there are any: a replica that reaches that server no
+more can commit nothing there.
 """
 
 import asyncio

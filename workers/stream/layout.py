@@ -91,11 +91,12 @@ async def lay_out(servers: Servers, settings: StreamSettings, consumer: str) -> 
 
 async def _settled(checks: Any) -> list[Exception | None]:  # noqa: ANN401
     """Let all checks end, and return the failure of each."""
-    results = await asyncio.gather(*checks, return_exceptions=True)
-    for result in results:
+    failures: list[Exception | None] = []
+    for result in await asyncio.gather(*checks, return_exceptions=True):
         if isinstance(result, BaseException) and not isinstance(result, FAILURES):
             raise result
-    return results
+        failures.append(result)
+    return failures
 
 
 async def _prepare(

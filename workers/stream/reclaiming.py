@@ -1,8 +1,8 @@
 """The stream's reclaim: entries of consumers that are silent go to one that is alive.
 
 To look costs a command a partition, so it is done when somebody has fallen silent, and otherwise
-only now and then: for entries of a consumer that was never seen to beat, and for those that are this
-consumer's own without its knowing.
+only now and then: for entries of a consumer that was never seen to beat, and for those that are
+this consumer's own without its knowing.
 """
 
 import logging

@@ -31,6 +31,7 @@ from workers.wire import keys
 
 _log = logging.getLogger(__name__)
 _CLOCK_PERIOD_S = 1.0
+_MAX_BEHIND_MS = 1000
 
 
 class RedisStream:
@@ -174,6 +175,13 @@ class RedisStream:
         """What stands in the way now, and stays until somebody mends it; the log says more."""
         blocked = sorted(each for group in self._shard_groups() for each in group.blocked)
         found = [f"partitions can't be used: {blocked}"] if blocked else []
+        ahead_ms = max((each.clock.ahead_ms for each in self._shard_groups()), default=0.0)
+        if ahead_ms > _MAX_BEHIND_MS:
+            found.append(
+                f"the server's clock is {ahead_ms / 1000:.1f} s behind what it told before, and "
+                f"frames are judged by the later time: if it is right now, stop all replicas, "
+                f"delete {keys.members(0)} and start them again"
+            )
         return [*found, self._heartbeat.trouble] if self._heartbeat.trouble else found
 
     def now_ms(self, partition: int) -> int:
@@ -195,16 +203,22 @@ class RedisStream:
         return list(dict.fromkeys(self._group_of.values()))
 
     async def _deliver(self, state: ShardGroup, slots: int, found: list[Entry]) -> None:
-        """Find what is there, up to `slots`; what a call has found stays so if the next one fails."""
+        """Find what is there, up to `slots`; what one call found stays if the next one fails."""
         for names in await self._servers.groups(map(keys.frames, state.usable())):
             server = await self._servers.of(names[0])
             args = [keys.GROUP, self._consumer, slots - len(found), *names]
-            failed = []
-            for index, answer in await server.run(script("read"), [], args):
+            asked_ms, failed = state.clock.now_ms(), []
+            rows, emptied = await server.run(script("read"), [], args)
+            for index, answer in rows:
+                name = names[index - 1]
                 if isinstance(answer, bytes):
-                    failed.append((names[index - 1], answer.decode(errors="replace")))
-                else:
-                    found += [entry_of(names[index - 1], each, 1, flat) for each, flat in answer]
+                    failed.append((name, answer.decode(errors="replace")))
+                    continue
+                since_ms = state.emptied_at_ms.get(keys.number_of(name), 0)
+                found += [entry_of(name, each, 1, flat, since_ms) for each, flat in answer]
+            state.emptied_at_ms.update(
+                (keys.number_of(names[each - 1]), asked_ms) for each in emptied
+            )
             for name, answer in failed:
                 await self._deal_with_partition(answer, keys.number_of(name), state)
             if len(found) >= slots:
@@ -219,13 +233,18 @@ class RedisStream:
         server = await self._blocking.of(names[0])
         head = ("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", 1)
         block = ("BLOCK", self._settings.block_ms, "STREAMS")
+        asked_ms = state.clock.now_ms()
         answer = await server.execute(*head, *block, *names, *(">" for _ in names))
-        found += [
-            Entry(keys.number_of(name.decode()), entry_id.decode(), fields)
-            for name, rows in answer or ()
-            for entry_id, fields in rows
-            if fields is not None
-        ]
+        if not answer:
+            state.emptied_at_ms.update((keys.number_of(name), asked_ms) for name in names)
+        for name, rows in answer or ():
+            partition = keys.number_of(name.decode())
+            since_ms = state.emptied_at_ms.get(partition, 0)
+            found += [
+                Entry(partition, entry_id.decode(), fields, not_before_ms=since_ms)
+                for entry_id, fields in rows
+                if fields is not None
+            ]
 
     async def _recover(self, state: ShardGroup, slots: int, found: list[Entry]) -> None:
         """Find entries that are this consumer's on the server and in nobody's hands."""

@@ -38,6 +38,7 @@ class ShardGroup:
         # delivered them got lost, or they could not be committed.
         self.to_recover: set[int] = set()
         self.in_hand: dict[int, set[str]] = defaultdict(set)
+        self.emptied_at_ms: dict[int, int] = {}  # when nothing waited in a partition, Unix ms
         self.is_quiet = False  # nothing had come when it was last asked
         self._monotonic = monotonic
         self._pause_s = _FIRST_PAUSE_S
@@ -117,7 +118,13 @@ class ShardGroup:
         self._poll_s = min(2 * self._poll_s, _LAST_POLL_S)
 
 
-def entry_of(name: str, entry_id: bytes, deliveries: int, flat: list[bytes] | None) -> Entry:
+def entry_of(
+    name: str,
+    entry_id: bytes,
+    deliveries: int,
+    flat: list[bytes] | None,
+    not_before_ms: int = 0,
+) -> Entry:
     """Return an entry as a script hands it out; `flat` are its fields, or nothing."""
     fields = None if not flat else dict(zip(flat[::2], flat[1::2], strict=True))
-    return Entry(keys.number_of(name), entry_id.decode(), fields, deliveries)
+    return Entry(keys.number_of(name), entry_id.decode(), fields, deliveries, not_before_ms)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -174,7 +174,7 @@ class TestOneEntry:
             client.xadd(keys.decisions(0), {"d": b"\xc1"})
             add(client)
             (entry,) = await read_all(stream)
-            with losing_reply(stream, "commit"):
+            with losing_reply(stream._servers, "commit"):
                 assert await stream.commit([commit_of(entry)]) == [CommitResult.COMMITTED]
 
     async def test_what_is_ours_without_our_knowing_is_read(
@@ -192,28 +192,23 @@ class TestOneEntry:
         assert [(each.id, each.deliveries) for each in found] == [(entry_id, 1)]
 
 
-def losing_reply(stream: RedisStream, name: str, error: Exception | None = None) -> Any:
-    """Run the next script of a name, and lose its reply."""
-    servers, run = stream._servers, stream._servers.run
-    patch = pytest.MonkeyPatch()
+@contextmanager
+def losing_reply(target: Any, name: str) -> Iterator[None]:
+    """Run the next script of a name, by a `Server` or `Servers`, and lose its reply."""
+    run = target.run
 
     async def losing(asked: Any, *args: Any) -> Any:
         answer = await run(asked, *args)
         if asked is script(name):
-            patch.undo()
-            raise error or LineError("reply lost")
+            target.run = run
+            raise LineError("reply lost")
         return answer
 
-    patch.setattr(servers, "run", losing)
-
-    class Undoing:
-        def __enter__(self) -> None:
-            return None
-
-        def __exit__(self, *_: object) -> None:
-            patch.undo()
-
-    return Undoing()
+    target.run = losing
+    try:
+        yield
+    finally:
+        target.run = run
 
 
 class TestReplies:
@@ -224,7 +219,7 @@ class TestReplies:
             add(client, 0)
             add(client, 1)
             client.xgroup_destroy(keys.frames(1), keys.GROUP)
-            with losing_reply(stream, "join"):
+            with losing_reply(stream._servers, "join"):
                 found = await read_all(stream)
             while len(found) < 2:
                 found += await read_all(stream)
