@@ -99,7 +99,7 @@ def valkey_binary() -> str:
 def server(guarded: Guarded) -> Guarded:
     """The server, emptied, and laid out."""
     guarded.run("admin", "FLUSHALL")
-    guarded.run("admin", "SET", keys.LAYOUT, PARTITIONS)
+    guarded.run("admin", "SET", keys.layout(0), PARTITIONS)
     guarded.denied()
     return guarded
 
@@ -203,7 +203,7 @@ def test_who_watches_sees_figures_and_decisions(server: Guarded, role: str) -> N
     asyncio.run(watch())
     assert server.denied() == ["xinfo|stream"]
     if role == "operator":
-        for command in (("INFO",), ("SLOWLOG GET",), ("HGETALL", keys.MEMBERS)):
+        for command in (("INFO",), ("SLOWLOG GET",), ("HGETALL", keys.members(0))):
             server.run(role, *command)
         server.run(role, "XRANGE", keys.dead(OWN), "-", "+")
 
@@ -226,8 +226,8 @@ WRITES: list[tuple[str, ...]] = [
     ("XTRIM", FRAMES, "MAXLEN", "0"),
     ("XDEL", FRAMES, "1-1"),
     ("DEL", FRAMES),
-    ("SET", keys.LAYOUT, "1"),
-    ("HINCRBY", keys.MEMBERS, "me", "1"),
+    ("SET", keys.layout(0), "1"),
+    ("HINCRBY", keys.members(0), "me", "1"),
     ("ZADD", keys.seen(OWN, "gate-1", "0"), "1", "1"),
     ("EVAL", f"return redis.call('XADD', '{DECISIONS}', '*', 'd', 'forged')", "0"),
 ]
