@@ -69,7 +69,9 @@ class TestBaseInstall:
 
     def test_a_terminal_needs_no_more(self, base: Path, tmp_path: Path, valkey_url: str) -> None:
         where = ("--redis", valkey_url, "--partitions", "2")
-        sent = run(base / "livegate", "camera", "--seconds", "0.1", *where, cwd=tmp_path)
+        run(base / "livegate", "keys", "add", "camera-1", cwd=tmp_path)
+        key = ("--key-file", ".livegate/camera_keys.json")
+        sent = run(base / "livegate", "camera", "--seconds", "0.1", *where, *key, cwd=tmp_path)
         assert "acknowledged 1" in sent.stdout, sent.stderr
         status = run(base / "livegate", "status", *where, cwd=tmp_path)
         assert "waiting" in status.stdout, status.stderr

@@ -24,6 +24,7 @@ import numpy as np
 from rich.progress import Progress
 
 from model.data.lists import ListEntry, write_list
+from model.errors import SettingError
 from model.render.attacks import BONA_FIDE, NON_FACES, OTHERS, PRINTS, SPECIES
 from model.render.heads import template
 from model.render.presentation import Crop, RenderedFrame, present
@@ -77,7 +78,7 @@ class RenderConfig:
     def __post_init__(self) -> None:
         """Refuse a split that nobody is in."""
         if min(self.subjects) < 1:
-            raise ValueError(f"train, val and test need a subject each, are {self.subjects}")
+            raise SettingError("subjects", "at least 1 in each of train, val, test", self.subjects)
 
 
 def render_dataset(config: RenderConfig) -> Path:

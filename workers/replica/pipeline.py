@@ -134,7 +134,7 @@ class Pipeline:
         Raises:
             NotCommitted: it could not be decided, or not whether its seq is new.
         """
-        if not self.has_joined.is_set():
+        if not self._stream.groups:
             raise NotCommitted("the server of the streams has not been reached yet")
         async with self._http_slots:
             decided: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()

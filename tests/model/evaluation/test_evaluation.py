@@ -94,7 +94,7 @@ class TestEvaluation:
         eight_bit = replace(dataset, depth_kind="8-bit")
         with pytest.raises(DepthKindMismatch, match=r"test_list.txt:1: .* 8-bit, .* millimetres"):
             evaluate(bundle, eight_bit)
-        with pytest.raises(DepthKindMismatch, match="face_relative"):
+        with pytest.raises(DepthKindMismatch, match="face_filled"):
             calibrate(bundle, eight_bit, "apcer", 0.15)
 
     def test_one_class_alone_can_not_be_evaluated(self, bundle: Bundle, dataset: Dataset) -> None:
