@@ -28,18 +28,22 @@ for _, probe in ipairs({
   if refusal(answer) then return answer end
 end
 
--- The newest decision is the server's own: its id is a time that has been.
+-- The id of a decision is the time of its commit, by a clock that never steps back: so the newest id
+-- is a time that has been, whoever knew of it.
 local newest = redis.call('XREVRANGE', decisions, '+', '-', 'COUNT', 1)[1]
 local newest_ms = newest and tonumber(newest[1]:match('^%d+')) or 0
 local now_ms = later_of(math.max(shared.now_ms, newest_ms))
 
-local troubles = {}
+local at_now, troubles = string.format('%.0f-*', now_ms), {}
 
 local function write(entry, camera_decisions, seen)
   local undo = {}
   local signed = entry.signature ~= '' and {'s', entry.signature} or {}
   local function add(key, max, ...)
-    local id = redis.pcall('XADD', key, 'MAXLEN', '~', max, '*', 'd', entry.decision, ...)
+    local id = redis.pcall('XADD', key, 'MAXLEN', '~', max, at_now, 'd', entry.decision, ...)
+    if refusal(id) and id.err:find('equal or smaller') then -- than one that is there no more
+      id = redis.pcall('XADD', key, 'MAXLEN', '~', max, '*', 'd', entry.decision, ...)
+    end
     if refusal(id) then return key .. ': ' .. id.err end
     undo[#undo + 1] = {'XDEL', key, id}
   end
