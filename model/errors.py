@@ -16,8 +16,9 @@
     +-- MetricError           model.evaluation.metrics
     +-- DepthKindMismatch     model.evaluation.scoring
     +-- CalibrationError      model.evaluation.calibration
+    +-- AuditError            model.evaluation.audit
     +-- CheckpointError       model.training.checkpoint
-    +-- TrainingError         model.training.training
+    +-- TrainingError         model.training.release
 
 The command prints each of them as one line; the message says what is wrong and what to do. A
 mistake of the calling code is a plain ValueError or TypeError and keeps its traceback.

@@ -18,7 +18,7 @@ from model.data.planes import MODALITIES
 from model.errors import ModelError, check_choice, check_number
 from model.evaluation.metrics import MetricError, Rate, judge, refuse_swapped
 from model.evaluation.scoring import score
-from model.network.mmfcnn import default_device
+from model.network.device import default_device
 from model.runs.progress import Advance, ignore
 from model.serving.bundle import Bundle, Threshold
 

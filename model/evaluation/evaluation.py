@@ -25,7 +25,8 @@ from model.evaluation.metrics import (
     tpr_at_fpr,
 )
 from model.evaluation.scoring import score
-from model.network.mmfcnn import FusionNetwork, default_device
+from model.network.device import default_device
+from model.network.mmfcnn import FusionNetwork
 from model.runs.progress import Advance, ignore
 from model.serving.bundle import Bundle, selftest_rows
 

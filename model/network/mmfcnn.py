@@ -255,19 +255,6 @@ class _Fusion(nn.Module):
         return torch.einsum("bmk,omk->bmo", descriptors, per_map).abs().sum(2)
 
 
-def default_device() -> torch.device:
-    """Return the CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def has_bf16() -> bool:
-    """Return whether the default device multiplies bfloat16 in hardware."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
 class MmfCNN(FusionNetwork):
     """The fusion network of the paper."""
 

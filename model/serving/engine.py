@@ -9,7 +9,8 @@ import torch
 from model.data.planes import Planes, collate
 from model.data.tensors import PlaneTensors
 from model.errors import ModelError
-from model.network.mmfcnn import BONA_FIDE, FusionNetwork, default_device
+from model.network.device import default_device
+from model.network.mmfcnn import BONA_FIDE, FusionNetwork
 from model.serving.bundle import Bundle, SelfTestFailed, selftest_rows
 from model.serving.predictor import Prediction
 

@@ -14,12 +14,11 @@ from model.data.planes import MODALITIES
 from model.errors import check_choice, check_number, check_whole
 from model.evaluation.metrics import MetricError, judge
 from model.evaluation.scoring import check_depth_kind, score
+from model.network.device import default_device, has_bf16
 from model.network.mmfcnn import (
     FusionNetwork,
     MmfCNN,
     NetworkConfig,
-    default_device,
-    has_bf16,
 )
 from model.network.peers import build_network
 from model.runs.outputs import refuse_existing
