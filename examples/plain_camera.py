@@ -1,10 +1,11 @@
 """A camera in plain Python, without Livegate: one frame, by `redis` and `msgpack` alone.
 
     pip install redis msgpack
+    livegate keys add gate-1
+    livegate keys export gate-1 --out gate-1.json
     python examples/plain_camera.py gate-1
 
-in the folder where `livegate up` runs. `livegate camera --id gate-1 --seconds 1` gives a new camera
-its key. The format, to the byte: workers/README.md.
+in the folder where `livegate up` runs. The format, to the byte: workers/README.md.
 """
 
 import hmac
@@ -21,7 +22,7 @@ from redis.retry import Retry
 
 camera_id = sys.argv[1]
 address = json.loads(Path(".livegate/deployment.json").read_text())
-key = bytes.fromhex(json.loads(Path(".livegate/camera_keys.json").read_text())[camera_id])
+key = bytes.fromhex(json.loads(Path(f"{camera_id}.json").read_text())[camera_id])
 shots = Path(__file__).parents[1] / "loadtest" / "samples"  # instead of your sensors
 
 now_ns = time.time_ns()

@@ -1,10 +1,11 @@
 // A camera in Node 20 or newer: one frame.
 //
 //     npm install --prefix examples/node
+//     livegate keys add gate-1
+//     livegate keys export gate-1 --out gate-1.json
 //     node examples/node/camera.mjs gate-1
 //
-// in the folder where `livegate up` runs. `livegate camera --id gate-1 --seconds 1` gives a new
-// camera its key. The format, to the byte: workers/README.md.
+// in the folder where `livegate up` runs. The format, to the byte: workers/README.md.
 
 import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -14,7 +15,7 @@ import { createClient } from "redis";
 
 const cameraId = process.argv[2];
 const address = JSON.parse(readFileSync(".livegate/deployment.json", "utf8"));
-const key = Buffer.from(JSON.parse(readFileSync(".livegate/camera_keys.json", "utf8"))[cameraId], "hex");
+const key = Buffer.from(JSON.parse(readFileSync(`${cameraId}.json`, "utf8"))[cameraId], "hex");
 const shot = (name) => // instead of your sensors
   readFileSync(new URL(`../../loadtest/samples/p000_0_${name}`, import.meta.url));
 

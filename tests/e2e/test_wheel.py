@@ -76,7 +76,8 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
             if (site.folder / ".livegate" / "deployment.json").exists():
                 break
         assert up.poll() is None, "it ended before it was ready"
-        site.livegate("camera", "--id", CAMERA, "--seconds", "0.1")
+        site.livegate("keys", "add", CAMERA)
+        site.livegate("keys", "export", CAMERA, "--out", f"{CAMERA}.json")
         yield site
         os.killpg(up.pid, signal.SIGINT)
         up.stdout.read()
