@@ -170,10 +170,8 @@ class Worker:
         """Say whether this replica can decide now: 200, or 503 and what stands in the way."""
         if not self._is_redis_available():
             return JSONResponse({"status": "redis can't be reached"}, 503)
-        if self._stream.blocked:
-            return JSONResponse(
-                {"status": f"partitions can't be used: {self._stream.blocked}"}, 503
-            )
+        if self._stream.troubles:
+            return JSONResponse({"status": "; ".join(self._stream.troubles)}, 503)
         return JSONResponse({"status": "ready"})
 
     @_http.get("/v1/status")

@@ -122,6 +122,8 @@ class WorkerSettings(Settings):
         deadline_ms: a frame older than this is not inferred and opens nothing.
         max_clock_skew_ms: how far a camera's clock may be ahead of the server's.
         max_batch: largest micro-batch; a replica holds at most two of them.
+        max_camera_fps: frames of one camera that a replica judges, of those that arrived within a
+            second; those above are refused before they are decoded.
         max_frame_bytes: a larger frame is refused.
         decode_threads: threads that verify and decode.
         infer_threads: threads of one inference.
@@ -138,6 +140,7 @@ class WorkerSettings(Settings):
     deadline_ms: Annotated[int, Field(ge=50, le=600_000)] = 3000
     max_clock_skew_ms: Annotated[int, Field(ge=0, le=600_000)] = 1000
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 16
+    max_camera_fps: Annotated[int, Field(ge=1, le=100_000)] = 30
     max_frame_bytes: Annotated[int, Field(ge=1024, le=1 << 28)] = MAX_FRAME_BYTES
     decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
     infer_threads: Annotated[int, Field(ge=1, le=256)] = 1

@@ -14,20 +14,25 @@ from model.data.planes import MODALITIES, DepthKind, Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.predictor import Prediction
 from workers.settings import StreamSettings
-from workers.stream.delivery import Commit, CommitResult, Entry, SeqUse
+from workers.stream.delivery import Commit, CommitResult, Entry, EntryKey, SeqUse
 from workers.wire import keys
 from workers.wire.decision import Decision, unpack_decision
 
 
 @dataclass(slots=True)
 class ManualClock:
-    """A server clock that moves only when told."""
+    """A server clock that moves only when told, as a stream sees it: set back, it stands still."""
 
     now_ms: int = 1_700_000_000_000
+    behind_ms: int = 0
 
     def advance(self, by_ms: int) -> None:
         """Let `by_ms` pass."""
         self.now_ms += by_ms
+
+    def step_back(self, by_ms: int) -> None:
+        """Set the server's own clock back: nothing that goes by the stream's time may change."""
+        self.behind_ms += by_ms
 
 
 @dataclass(slots=True)
@@ -82,7 +87,9 @@ class MemoryStream:
         self.consumer = consumer
         self.groups: Sequence[Sequence[int]] = [tuple(range(server.settings.partitions))]
         self.is_up = True
+        self.loses_reply = False  # of the next read or reclaim: what it found comes again
         self._to_read_again: list[Entry] = []
+        self._in_hand: set[EntryKey] = set()
 
     async def join(self) -> None:
         """See `FrameStream.join`."""
@@ -98,26 +105,11 @@ class MemoryStream:
             except TimeoutError:
                 return []
             entries = self._take(group, slots)
-        return entries
+        return self._replied(entries)
 
     async def reclaim(self, group: Sequence[int], slots: int) -> list[Entry]:
         """See `FrameStream.reclaim`."""
-        found: list[Entry] = []
-        for partition in group:
-            for entry_id, row in self.server.pending[partition].items():
-                if not self._is_silent(row.consumer):
-                    continue
-                if len(found) >= slots or (found and row.deliveries > 1):
-                    return found
-                row.consumer = self.consumer
-                if row.deliveries >= self.server.settings.max_deliveries:
-                    return [Entry(partition, entry_id, None, row.deliveries)]
-                row.deliveries += 1
-                fields = self.server.entries[partition][entry_id]
-                found.append(Entry(partition, entry_id, fields, row.deliveries))
-                if row.deliveries > 2:
-                    return found
-        return found
+        return self._replied(self._take_over(group, slots))
 
     async def beat(self) -> None:
         """See `FrameStream.beat`."""
@@ -131,6 +123,7 @@ class MemoryStream:
 
     def release(self, entry: Entry, *, is_ours: bool) -> None:
         """See `FrameStream.release`."""
+        self._in_hand.discard(entry.key)
         if is_ours:
             self._to_read_again.append(entry)
 
@@ -150,8 +143,40 @@ class MemoryStream:
         """See `FrameStream.leave`."""
         self.server.beats.pop(self.consumer, None)
 
+    def _replied(self, entries: list[Entry]) -> list[Entry]:
+        if not self.loses_reply:
+            new = [entry for entry in entries if entry.key not in self._in_hand]
+            self._in_hand |= {entry.key for entry in new}
+            return new
+        self.loses_reply = False
+        self._to_read_again += entries
+        return []
+
+    def _take_over(self, group: Sequence[int], slots: int) -> list[Entry]:
+        found: list[Entry] = []
+        for partition in group:
+            for entry_id, row in self.server.pending[partition].items():
+                if not self._is_silent(row.consumer):
+                    continue
+                if len(found) >= slots or (found and row.deliveries > 1):
+                    return found
+                row.consumer = self.consumer
+                if row.deliveries >= self.server.settings.max_deliveries:
+                    return [Entry(partition, entry_id, None, row.deliveries)]
+                row.deliveries += 1
+                fields = self.server.entries[partition][entry_id]
+                found.append(Entry(partition, entry_id, fields, row.deliveries))
+                if row.deliveries > 2:
+                    return found
+        return found
+
+    def _is_mine(self, entry: Entry) -> bool:
+        row = self.server.pending[entry.partition].get(entry.id)
+        return row is not None and row.consumer == self.consumer
+
     def _take(self, group: Sequence[int], slots: int) -> list[Entry]:
-        taken, self._to_read_again = self._to_read_again[:slots], self._to_read_again[slots:]
+        again = [entry for entry in self._to_read_again if self._is_mine(entry)]
+        taken, self._to_read_again = again[:slots], again[slots:]
         for partition in group:
             pending = self.server.pending[partition]
             for entry_id, fields in self.server.entries[partition].items():

@@ -37,7 +37,7 @@ _WORKER = (
     "+xgroup|create +xgroup|delconsumer +xinfo|stream +xinfo|groups +xinfo|consumers "
     "+xreadgroup +xclaim +xpending +xack +xdel +xadd +xlen +xrange +xrevrange +xread +xsetid "
     "+zadd +zcount +zscore +zrem +zremrangebyscore +zrevrange +pexpireat "
-    "+del +exists +set +get +hincrby +hgetall +hdel +hkeys"
+    "+del +exists +set +get +hset +hgetall +hdel +hkeys"
 )
 _FIGURES = "+evalsha +eval +ping +time +get +xlen +xpending +xinfo|groups"
 _SERVER = "+info +slowlog|get +slowlog|len +latency|latest +xinfo|consumers +hgetall"
@@ -73,13 +73,13 @@ class Account:
         seen = f"%R~{_DECISIONS} %R~{_DECISIONS}:*"
         rules = {
             "worker": f"~livegate:* {_WORKER}",
-            "gateway": f"%W~{_FRAMES} %R~{keys.LAYOUT} +xadd +get +ping",
-            "camera": f"%W~{keys.frames(partition)} %R~{keys.LAYOUT} +xadd +get +ping",
-            "door": f"%R~{keys.camera_decisions(partition, self.camera_id)} %R~{keys.LAYOUT} "
+            "gateway": f"%W~{_FRAMES} %R~{keys.layout(0)} +xadd +get +ping",
+            "camera": f"%W~{keys.frames(partition)} %R~{keys.layout(0)} +xadd +get +ping",
+            "door": f"%R~{keys.camera_decisions(partition, self.camera_id)} %R~{keys.layout(0)} "
             "+xread +xrevrange +get +ping",
-            "operator": f"%R~{_FRAMES} {seen} %R~{_DEAD} %R~{keys.LAYOUT} %R~{keys.MEMBERS} "
+            "operator": f"%R~{_FRAMES} {seen} %R~{_DEAD} %R~{keys.layout(0)} %R~{keys.members(0)} "
             f"{_FIGURES} {_SERVER} ({seen} %R~{_DEAD} +xread +xrange +xrevrange)",
-            "console": f"%R~{_FRAMES} %R~{keys.LAYOUT} {_FIGURES} ({seen} +xread +xrevrange)",
+            "console": f"%R~{_FRAMES} %R~{keys.layout(0)} {_FIGURES} ({seen} +xread +xrevrange)",
         }[self.role]
         head = "resetchannels -@all " + ("+cluster|slots +asking " if cluster else "")
         return head + rules

@@ -128,7 +128,7 @@ def _check_server(config: ServeConfig) -> None:
     async def ask() -> None:
         servers = connect(stream.url, cluster=stream.cluster)
         try:
-            await servers.execute(keys.MEMBERS, "PING")
+            await servers.execute(keys.members(0), "PING")
         finally:
             await servers.aclose()
 

@@ -92,7 +92,7 @@ def checked_partitions(partitions: object) -> int:
 async def layout_of(servers: Servers) -> int | None:
     """Return the number of partitions that a deployment was laid out for; None: it doesn't say."""
     try:
-        found = await servers.execute(keys.LAYOUT, "GET", keys.LAYOUT)
+        found = await servers.execute(keys.layout(0), "GET", keys.layout(0))
         return int(found) if isinstance(found, bytes) and found.isdigit() else None
     except FAILURES as error:
         _log.debug("the layout can't be read: %s", error)

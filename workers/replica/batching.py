@@ -20,13 +20,13 @@ class Slots:
         self._has_changed = asyncio.Event()
         self._turn = asyncio.Lock()
 
-    async def take(self, at_most: int) -> int:
-        """Wait until a slot is free, then take up to `at_most` and return how many.
+    async def take(self, at_most: int, at_least: int = 1) -> int:
+        """Wait until `at_least` slots are free, then take up to `at_most` and return how many.
 
         First come, first served: who gives back and takes again goes behind those who wait.
         """
         async with self._turn:
-            while self._num_free <= 0:
+            while self._num_free < at_least:
                 self._has_changed.clear()
                 await self._has_changed.wait()
             taken = min(at_most, self._num_free)
@@ -43,22 +43,33 @@ T = TypeVar("T")
 
 
 class BatchQueue(Generic[T]):
-    """Items that wait for a step which takes several at once, oldest first."""
+    """Items that wait for a step which takes several at once."""
 
-    def __init__(self, kind: Callable[[T], object] = lambda _: None) -> None:
-        """Start empty and open; the items of one batch are of one `kind`, by identity."""
+    def __init__(
+        self,
+        kind: Callable[[T], object] = lambda _: None,
+        owner: Callable[[T], object] = lambda _: None,
+    ) -> None:
+        """Start empty and open.
+
+        Args:
+            kind: the items of one batch are of one kind, by identity.
+            owner: owners take turns, and the items of one come oldest first: whoever has many
+                waiting delays only himself.
+        """
         self._kind = kind
-        self._items: deque[T] = deque()
+        self._owner = owner
+        self._waiting: dict[object, deque[T]] = {}
         self._has_changed = asyncio.Event()
         self._is_closed = False
 
     def __len__(self) -> int:
         """Return how many wait."""
-        return len(self._items)
+        return sum(map(len, self._waiting.values()))
 
     def put(self, item: T) -> None:
         """Add one at the end."""
-        self._items.append(item)
+        self._waiting.setdefault(self._owner(item), deque()).append(item)
         self._has_changed.set()
 
     def close(self) -> None:
@@ -68,12 +79,19 @@ class BatchQueue(Generic[T]):
 
     async def take(self, at_most: int) -> list[T]:
         """Wait for one, then return what waits, up to `at_most` of one kind; [] when closed."""
-        while not self._items and not self._is_closed:
+        while not self._waiting and not self._is_closed:
             self._has_changed.clear()
             await self._has_changed.wait()
         batch: list[T] = []
-        while self._items and len(batch) < at_most:
-            if batch and self._kind(self._items[0]) is not self._kind(batch[0]):
-                break
-            batch.append(self._items.popleft())
+        num_passed = 0  # owners in a row whose next item is of another kind
+        while len(batch) < at_most and num_passed < len(self._waiting):
+            owner = next(iter(self._waiting))
+            items = self._waiting.pop(owner)
+            if not batch or self._kind(items[0]) is self._kind(batch[0]):
+                batch.append(items.popleft())
+                num_passed = 0
+            else:
+                num_passed += 1
+            if items:
+                self._waiting[owner] = items  # behind the others
         return batch

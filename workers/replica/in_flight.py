@@ -15,7 +15,9 @@ from workers.wire.refusal import GIVEN_UP, FrameRefused
 from workers.wire.signing import Proof, sign
 
 # These have no verdict to protect: a second copy of the frame would get the same answer.
-_NOT_REMEMBERED = frozenset({Reason.EXPIRED, Reason.REPLAYED, Reason.SEQ_MEMORY_FULL})
+_NOT_REMEMBERED = frozenset(
+    {Reason.EXPIRED, Reason.REPLAYED, Reason.SEQ_MEMORY_FULL, Reason.OVER_QUOTA}
+)
 
 
 @dataclass(slots=True, eq=False)

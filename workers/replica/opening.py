@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from model.data.quality import faults, measure
 from workers.replica.decode import decode
 from workers.replica.in_flight import InFlight
+from workers.replica.quota import CameraQuota
 from workers.settings import WorkerSettings
 from workers.wire.frame import peek_camera_id, take_fields, unpack_frame
 from workers.wire.keys import partition_of
@@ -30,6 +31,7 @@ class Opener:
         """Open frames as `settings` say."""
         self._verifier = verifier
         self._settings = settings
+        self._quota = CameraQuota(settings.max_camera_fps)
 
     def open(self, frame: InFlight, predictor: "Predictor", now_ms: int) -> None:
         """Verify and decode; what is learned stays on `frame` even if it is refused.
@@ -46,6 +48,7 @@ class Opener:
         try:
             self._verify(frame)
             self.check_age(frame, now_ms)
+            self._quota.take(frame.camera_id or "", frame.arrived_at_ms)
             self._decode(frame, predictor)
         finally:
             frame.decode_s = time.perf_counter() - started_s

@@ -70,7 +70,9 @@ class Pipeline:
         self._slots = Slots(2 * settings.max_batch - num_reclaimed)
         self._reclaim_slots = Slots(num_reclaimed)
         self._http_slots = asyncio.Semaphore(settings.max_batch)
-        self._opened = BatchQueue[InFlight](kind=lambda frame: frame.predictor)
+        self._opened = BatchQueue[InFlight](
+            kind=lambda frame: frame.predictor, owner=lambda frame: frame.camera_id
+        )
         self._in_flight: set[InFlight] = set()
         self._by_http: set[asyncio.Future[Decided]] = set()
         self._is_empty = asyncio.Event()
@@ -180,10 +182,12 @@ class Pipeline:
     async def _reclaim(self, group: Sequence[int]) -> None:
         """Take over what silent replicas left, beside what is new, and see it through.
 
-        So a frame that ends replicas takes no more along than what was reclaimed with it.
+        So a frame that ends replicas does not take the same neighbours along each time: what was
+        reclaimed before it is done with, and it comes alone.
         """
+        num_slots = self._reclaim_slots.num_slots
         while not self._is_draining.is_set():
-            slots = await self._reclaim_slots.take(self._reclaim_slots.num_slots)
+            slots = await self._reclaim_slots.take(num_slots, at_least=num_slots)
             with self._progress.at("reclaim", group):
                 entries = await self._stream.reclaim(group, slots)
             self._reclaim_slots.give_back(slots - len(entries))
@@ -195,7 +199,9 @@ class Pipeline:
 
     def _start_entry(self, entry: Entry, slots: Slots) -> None:
         put = self._committer.queue_of(entry.partition).put
-        self._start(InFlight(entry.fields or {}, entry.arrived_at_ms, put, entry, slots))
+        # An id that lies ahead was not made by the server's clock.
+        arrived_at_ms = min(entry.arrived_at_ms, self._stream.now_ms(entry.partition))
+        self._start(InFlight(entry.fields or {}, arrived_at_ms, put, entry, slots))
 
     def _start(self, frame: InFlight) -> None:
         waited_ms = self._now_ms(frame) - frame.arrived_at_ms
@@ -268,9 +274,13 @@ class Pipeline:
         return self._stream.now_ms(frame.partition)
 
     async def _beat(self) -> None:
-        """Keep this replica's entries its own: three beats a lease."""
+        """Keep this replica's entries its own, three beats a lease, while it makes headway."""
         while True:
-            await self._stream.beat()
+            try:
+                self.check()
+                await self._stream.beat()
+            except PipelineStalled as stalled:
+                _log.error("no beat, the others may take over: %s", stalled)
             await asyncio.sleep(self._settings.stream.lease_ms / 3000)
 
     async def _pause(self, seconds: float) -> None:

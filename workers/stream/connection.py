@@ -72,14 +72,12 @@ class Server:
                 # redis-py turns a cancellation amid a command into a failure of the line.
                 raise asyncio.CancelledError from error
             failure = failure_of(error)
-            self.is_available = not failure.is_transient or failure is Failure.FULL
             if failure is Failure.NOT_PRIMARY:
                 # The address may lead to another server by now, but not on this connection.
                 await self.client.connection_pool.disconnect(inuse_connections=False)
             if failure.is_transient and self._on_lost is not None:
                 self._on_lost()
             raise
-        self.is_available = True
         return answer
 
     async def execute_asking(self, *args: Any) -> Any:  # noqa: ANN401
@@ -155,7 +153,6 @@ class Servers:
         try:
             return await server.execute(*args)
         except MovedError as moved:
-            self._look_again()
             target = self._at((moved.host, moved.port))
             self._slots[moved.slot_id] = target
             return await target.execute(*args)
@@ -286,4 +283,6 @@ async def _first_result(tasks: list["asyncio.Task[Any]"]) -> Any:  # noqa: ANN40
             return await done
         except FAILURES as error:  # a TimeoutError is an OSError
             failed = error
+    if not failure_of(failed).is_transient:
+        raise failed
     raise LineError(f"nobody says which server has what: {failed}")

@@ -26,12 +26,14 @@ class Entry:
         id: the entry's id; its first part is the server's Unix ms of arrival.
         fields: the entry's fields; None once it was delivered too often and is given up on.
         deliveries: how often it was handed out, this time included.
+        not_before_ms: Unix ms at which it had not arrived yet, as far as that is known.
     """
 
     partition: int
     id: str
     fields: Mapping[bytes, bytes] | None
     deliveries: int = 1
+    not_before_ms: int = 0
 
     @property
     def key(self) -> EntryKey:
@@ -40,8 +42,12 @@ class Entry:
 
     @property
     def arrived_at_ms(self) -> int:
-        """Unix ms, by the server's clock (unless a camera chose the id itself)."""
-        return int(self.id.partition("-")[0])
+        """Unix ms, by the server's clock (unless a camera chose the id itself).
+
+        Ids never fall: after the server's clock was set back they stand still, and would make every
+        frame look old.
+        """
+        return max(int(self.id.partition("-")[0]), self.not_before_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,8 @@ class FrameStream(Protocol):
         """Check and remember the seq of a frame that is in no stream.
 
         Returns:
-            COMMITTED, REPLAYED, MEMORY_FULL or BLOCKED.
+            COMMITTED, REPLAYED, MEMORY_FULL, BLOCKED, or EXPIRED if the server was away for
+            so long that it makes no difference any more.
         """
         ...
 

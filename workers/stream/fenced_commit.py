@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from workers.settings import StreamSettings
@@ -12,7 +12,7 @@ from workers.stream.failure import FAILURES, failure_of
 from workers.stream.scripts import packed, script
 from workers.stream.shard_group import ShardGroup
 from workers.wire import keys
-from workers.wire.decision import unpack_decision
+from workers.wire.decision import Decision, unpack_decision
 
 # Clocks of two servers, before and after a failover, may differ by so much.
 _LOOK_BACK_MS = 2000
@@ -47,17 +47,8 @@ class FencedCommit:
         began_ms = state.clock.now_ms()
         may_have_run = False
         while True:
-            shared = packed(
-                now_ms=state.clock.now_ms(),
-                max_decisions=self._settings.max_decisions,
-                max_camera_decisions=self._settings.max_camera_decisions,
-                max_dead_letters=self._settings.max_dead_letters,
-                max_seqs=self._settings.max_seqs,
-            )
-            args = [keys.GROUP, self._consumer, shared, *rows]
             try:
-                answer = await self._servers.run(script("commit"), names, args)
-                results = [_result(each, names[0]) for each in answer]
+                results = await self._try(names, rows, state)
                 if may_have_run:
                     results = await self._look_up(commits, results, began_ms)
             except FAILURES as error:
@@ -70,11 +61,30 @@ class FencedCommit:
                 await state.pause(error)
             else:
                 state.answered()
-                state.unblock(partition)
+                if CommitResult.COMMITTED in results:
+                    state.unblock(partition)
                 return results
 
+    async def _try(
+        self, names: list[str], rows: list[bytes], state: ShardGroup
+    ) -> list[CommitResult]:
+        shared = packed(
+            now_ms=state.clock.now_ms(),
+            max_decisions=self._settings.max_decisions,
+            max_camera_decisions=self._settings.max_camera_decisions,
+            max_dead_letters=self._settings.max_dead_letters,
+            max_seqs=self._settings.max_seqs,
+        )
+        args = [keys.GROUP, self._consumer, shared, *rows]
+        answer = await self._servers.run(script("commit"), names, args)
+        for trouble in answer[len(rows) :]:
+            _log.error("a dead letter is lost: %s", trouble.decode(errors="replace"))
+        return [_result(each, names[0]) for each in answer[: len(rows)]]
+
     async def admit(self, use: SeqUse, state: ShardGroup) -> CommitResult:
-        """See `FrameStream.admit`."""
+        """See `FrameStream.admit`; a server that is away is waited for while there is any use."""
+        # Without the mark, a second try could not be told from a replay.
+        give_up_ms = min(use.until_ms, state.clock.now_ms() + _MARK_MS // 2)
         partition = keys.partition_of(use.camera_id, self._settings.partitions)
         names = [
             keys.seen(partition, use.camera_id, use.key_id),
@@ -94,6 +104,8 @@ class FencedCommit:
                 if not failure_of(error).is_transient:
                     _log.error("%s: a seq can't be looked up: %s", names[0], error)
                     return CommitResult.BLOCKED
+                if state.clock.now_ms() > give_up_ms:
+                    return CommitResult.EXPIRED
                 await state.pause(error)
 
     async def _look_up(
@@ -104,8 +116,10 @@ class FencedCommit:
         mine: set[str] = set()
         after = str(began_ms - _LOOK_BACK_MS)
         while rows := await self._servers.execute(name, "XRANGE", name, after, "+", "COUNT", _PAGE):
-            decisions = [unpack_decision(fields[b"d"]) for _, fields in rows]
-            mine.update(each.entry_id for each in decisions if each.replica == self._consumer)
+            decisions = [_read(fields) for _, fields in rows]
+            mine.update(
+                each.entry_id for each in decisions if each and each.replica == self._consumer
+            )
             after = f"({rows[-1][0].decode()}"
         return [
             CommitResult.COMMITTED
@@ -143,3 +157,10 @@ def _result(answer: int | bytes, where: str) -> CommitResult:
         _log.error("%s: a commit is refused: %s", where, answer.decode(errors="replace"))
         return CommitResult.BLOCKED
     return CommitResult(answer)
+
+
+def _read(fields: Mapping[bytes, bytes]) -> Decision | None:
+    try:
+        return unpack_decision(fields[b"d"])
+    except Exception:  # noqa: BLE001 - whatever is in there, it is not of this consumer
+        return None

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 
 from workers.stream.clock import ServerClock
 from workers.stream.delivery import Entry, EntryKey
+from workers.wire import keys
 
 _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 0.8
 # A partition that can't be used is tried again, less and less often.
 _FIRST_BLOCK_S = 2.0
-_LAST_BLOCK_S = 60.0
+_LAST_BLOCK_S = 30.0
 _FIRST_POLL_S = 0.002
 _LAST_POLL_S = 0.01
 _IDLE_POLL_S = 0.06
@@ -30,12 +31,15 @@ class ShardGroup:
     ) -> None:
         """Believe the server to be there."""
         self.partitions = tuple(partitions)
+        self.key = keys.frames(self.partitions[0])  # any that its server has
         self.clock = ServerClock(monotonic)
         self.is_available = True
         # Partitions with entries that are this consumer's and in nobody's hands: the reply that
         # delivered them got lost, or they could not be committed.
         self.to_recover: set[int] = set()
         self.in_hand: dict[int, set[str]] = defaultdict(set)
+        self.emptied_at_ms: dict[int, int] = {}  # when nothing waited in a partition, Unix ms
+        self.is_quiet = False  # nothing had come when it was last asked
         self._monotonic = monotonic
         self._pause_s = _FIRST_PAUSE_S
         self._poll_s = _FIRST_POLL_S
@@ -52,10 +56,22 @@ class ShardGroup:
 
     def block(self, partition: int, why: str) -> None:
         """Leave a partition alone for a while: the server refuses what must be done with it."""
-        _, pause_s = self._blocked.get(partition, (0.0, _FIRST_BLOCK_S / 2))
+        now_s = self._monotonic()
+        until_s, pause_s = self._blocked.get(partition, (0.0, _FIRST_BLOCK_S / 2))
+        if until_s > now_s:
+            return  # what was begun before is refused for the same reason
         pause_s = min(2 * pause_s, _LAST_BLOCK_S)
-        self._blocked[partition] = (self._monotonic() + pause_s, pause_s)
+        self._blocked[partition] = (now_s + pause_s, pause_s)
         _log.error("partition %d can't be used for %.0f s: %s", partition, pause_s, why)
+
+    @property
+    def has_blocked(self) -> bool:
+        """Whether a partition could not be used lately; the memory of it fades."""
+        now_s = self._monotonic()
+        faded = [each for each, (at_s, s) in self._blocked.items() if now_s > at_s + 2 * s]
+        for partition in faded:
+            del self._blocked[partition]
+        return bool(self._blocked)
 
     def unblock(self, partition: int) -> None:
         """Note that a partition works."""
@@ -87,7 +103,7 @@ class ShardGroup:
         self.is_available = True
         self._pause_s = _FIRST_PAUSE_S
 
-    async def pause(self, error: Exception) -> None:
+    async def pause(self, error: Exception | str) -> None:
         """Wait a little longer after each failure in a row; the server is asked again after it."""
         if self.is_available:
             _log.warning("partitions %s: trying again: %s", self.partitions, error)
@@ -100,3 +116,15 @@ class ShardGroup:
         is_idle = self._monotonic() - self._found_at_s > _IDLE_AFTER_S
         await asyncio.sleep(_IDLE_POLL_S if is_idle else self._poll_s)
         self._poll_s = min(2 * self._poll_s, _LAST_POLL_S)
+
+
+def entry_of(
+    name: str,
+    entry_id: bytes,
+    deliveries: int,
+    flat: list[bytes] | None,
+    not_before_ms: int = 0,
+) -> Entry:
+    """Return an entry as a script hands it out; `flat` are its fields, or nothing."""
+    fields = None if not flat else dict(zip(flat[::2], flat[1::2], strict=True))
+    return Entry(keys.number_of(name), entry_id.decode(), fields, deliveries, not_before_ms)

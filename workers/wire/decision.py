@@ -28,6 +28,7 @@ class Reason(StrEnum):
     UNKNOWN_CAMERA = "unknown_camera"
     REPLAYED = "replayed"
     SEQ_MEMORY_FULL = "seq_memory_full"
+    OVER_QUOTA = "over_quota"
     MALFORMED = "malformed"
     UNDECODABLE = "undecodable"
     TOO_LARGE = "too_large"

@@ -54,8 +54,16 @@ def rate(partition: int, camera_id: str) -> str:
     return f"livegate:{{{partition}}}:rate:{camera_id}"
 
 
-MEMBERS = "livegate:members"
-"""Hash of the replicas that are alive: name to number of beats."""
+NUM_COPIES = 4
+"""Of what all replicas must know of each other there are copies, on several servers of a cluster:
+one that is away hides nothing. A single server has the first only."""
 
-LAYOUT = "livegate:layout"
-"""The number of partitions that the streams were laid out for."""
+
+def members(copy: int) -> str:
+    """Hash of the replicas that are alive: name to last beat."""
+    return f"livegate:{{{copy}}}:members"
+
+
+def layout(copy: int) -> str:
+    """The number of partitions that the streams were laid out for."""
+    return f"livegate:{{{copy}}}:layout"

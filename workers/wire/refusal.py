@@ -16,6 +16,7 @@
     +-- Expired             expired            older than the deadline
     +-- Replayed            replayed           this seq was used before
     +-- SeqMemoryFull       seq_memory_full    too many seqs of the camera are remembered
+    +-- OverQuota           over_quota         the camera sends more frames than are judged
     +-- WorkerFailed        worker_failed      whoever worked on it failed or died, repeatedly
 
 None of them ends a replica, and none of them ever becomes `bona_fide`.
@@ -126,6 +127,12 @@ class SeqMemoryFull(FrameRefused):
     """
 
     reason = Reason.SEQ_MEMORY_FULL
+
+
+class OverQuota(FrameRefused):
+    """The camera sends more frames a second than are judged of one camera."""
+
+    reason = Reason.OVER_QUOTA
 
 
 class WorkerFailed(FrameRefused):

@@ -233,14 +233,14 @@ class TestSender:
         self, stream_settings: StreamSettings, caplog: pytest.LogCaptureFixture
     ) -> None:
         with redis.Redis.from_url(stream_settings.url) as client:
-            client.set(keys.LAYOUT, 8)
+            client.set(keys.layout(0), 8)
             camera = Camera(stream_settings.url, "gate-1", None, partitions=PARTITIONS)
             for _ in range(2):
                 camera.publish(frames.planes())
             wait_for(lambda: camera.sent.refused == 2)
             assert "pass partitions=8" in camera.sent.last_error
             assert caplog.text.count("pass partitions=8") == 1
-            client.set(keys.LAYOUT, PARTITIONS)
+            client.set(keys.layout(0), PARTITIONS)
             camera.publish(frames.planes())
             assert camera.close().acknowledged == 1
 

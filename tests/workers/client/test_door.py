@@ -134,7 +134,7 @@ async def test_while_a_key_is_rotated_the_door_takes_both(
 async def test_a_door_of_another_layout_says_so(
     stream_settings: StreamSettings, client: Any
 ) -> None:
-    client.set(keys.LAYOUT, 8)
+    client.set(keys.layout(0), 8)
     async with reading(stream_settings.url, "$") as decisions:
         with pytest.raises(CameraError, match="pass partitions=8"):
             await anext(decisions)

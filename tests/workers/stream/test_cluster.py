@@ -42,7 +42,9 @@ class Run:
         stream = StreamSettings(
             url=cluster.url, cluster=True, partitions=partitions, lease_ms=600, max_deliveries=100
         )
-        self.settings = WorkerSettings(stream=stream, allow_unsigned=True, deadline_ms=600_000)
+        self.settings = WorkerSettings(
+            stream=stream, allow_unsigned=True, deadline_ms=600_000, max_camera_fps=10_000
+        )
         self.servers: Servers = connect(cluster.url, cluster=True, timeout_s=2.0)
         self.acknowledged: Counter[tuple[str, str]] = Counter()
         self.decided: Counter[tuple[str, str]] = Counter()

@@ -63,7 +63,7 @@ def client(stream_settings: StreamSettings) -> Iterator[Any]:
 class TestBrokenKeys:
     """A key can't be written: that entry is not committed, nothing is half-written."""
 
-    @pytest.mark.parametrize("which", ["decisions", "camera_decisions", "seen", "dead"])
+    @pytest.mark.parametrize("which", ["decisions", "camera_decisions", "seen"])
     async def test_a_key_of_another_type_blocks_its_entry_only(
         self, stream_settings: StreamSettings, client: Any, which: str
     ) -> None:
@@ -72,7 +72,6 @@ class TestBrokenKeys:
             "decisions": keys.decisions(0),
             "camera_decisions": keys.camera_decisions(0, camera),
             "seen": keys.seen(0, camera, "key"),
-            "dead": keys.dead(0),
         }[which]
         client.set(broken, "something else")
         add(client)

@@ -6,12 +6,13 @@
 --       {id, decision, signature, error, deadline_ms, camera, seen, seq, until_ms}
 --       camera, seen: indices in KEYS of a proven camera's decisions and of its seq memory; they,
 --       deadline_ms, seq and until_ms may be missing
--- Returns for each entry a result, or the text of an error.  Includes: results, clock, seq_memory.
+-- Returns for each entry a result, or the text of an error; then the texts of what went wrong beside
+-- that.  Includes: results, clock, seq_memory.
 --
 -- A script that fails half-way is not rolled back. So what every entry needs is tried before the
 -- first write, an entry's own writes are undone if one of them is refused, and the frame is acked
 -- and deleted last: a failure leaves a frame that is tried again, never one without a decision,
--- and never two decisions.
+-- and never two decisions. A dead letter tells more of a decision; it does not stand in its way.
 local frames, decisions, dead = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, shared = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3])
 
@@ -27,16 +28,22 @@ for _, probe in ipairs({
   if refusal(answer) then return answer end
 end
 
--- The newest decision is the server's own: its id is a time that has been.
+-- The id of a decision is the time of its commit, by a clock that never steps back: so the newest id
+-- is a time that has been, whoever knew of it.
 local newest = redis.call('XREVRANGE', decisions, '+', '-', 'COUNT', 1)[1]
 local newest_ms = newest and tonumber(newest[1]:match('^%d+')) or 0
 local now_ms = later_of(math.max(shared.now_ms, newest_ms))
+
+local at_now, troubles = string.format('%.0f-*', now_ms), {}
 
 local function write(entry, camera_decisions, seen)
   local undo = {}
   local signed = entry.signature ~= '' and {'s', entry.signature} or {}
   local function add(key, max, ...)
-    local id = redis.pcall('XADD', key, 'MAXLEN', '~', max, '*', 'd', entry.decision, ...)
+    local id = redis.pcall('XADD', key, 'MAXLEN', '~', max, at_now, 'd', entry.decision, ...)
+    if refusal(id) and id.err:find('equal or smaller') then -- than one that is there no more
+      id = redis.pcall('XADD', key, 'MAXLEN', '~', max, '*', 'd', entry.decision, ...)
+    end
     if refusal(id) then return key .. ': ' .. id.err end
     undo[#undo + 1] = {'XDEL', key, id}
   end
@@ -47,8 +54,11 @@ local function write(entry, camera_decisions, seen)
   end
   failure = failure or add(decisions, shared.max_decisions, unpack(signed))
     or (camera_decisions and add(camera_decisions, shared.max_camera_decisions, unpack(signed)))
-    or (entry.error ~= '' and add(dead, shared.max_dead_letters, 'error', entry.error))
-  if not failure then return nil end
+  if not failure then
+    troubles[#troubles + 1] = entry.error ~= ''
+      and add(dead, shared.max_dead_letters, 'error', entry.error) or nil
+    return nil
+  end
   for at = #undo, 1, -1 do redis.pcall(unpack(undo[at])) end
   return failure
 end
@@ -69,4 +79,5 @@ end
 
 local results = {}
 for at = 4, #ARGV do results[#results + 1] = commit(cmsgpack.unpack(ARGV[at])) end
+for _, trouble in ipairs(troubles) do results[#results + 1] = trouble end
 return results

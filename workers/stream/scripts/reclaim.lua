@@ -2,15 +2,16 @@
 -- KEYS  none: the partitions of a cluster's server are in different slots
 -- ARGV  1 group, 2 consumer, 3 packed: {max_deliveries, slots, silent: names}, then the frames
 --       streams, in the order in which they are asked
--- Returns {rows, holders}: rows {index of the stream, id, deliveries, fields}; holders are the names
--- of all consumers that have entries. Fields are false once an entry was delivered too often: it
--- ended whoever held it, so its content does not leave the server again.
+-- Returns {rows, holders, own}: rows {index of the stream, id, deliveries, fields}; holders are the
+-- names of all consumers that have entries; own are {index of the stream, number of this consumer's
+-- entries}. Fields are false once an entry was delivered too often: it ended whoever held it, so its
+-- content does not leave the server again.
 --
 -- Entries that were delivered once come together. One that was delivered more often comes alone: if
 -- it is what ended the others, it takes no neighbours along.
 -- Idle times are not asked: they are the server's wall clock, which may step.
 local group, consumer, shared = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3])
-local rows, holders, is_silent = {}, {}, {}
+local rows, holders, own, is_silent = {}, {}, {}, {}
 for _, name in ipairs(shared.silent) do is_silent[name] = true end
 
 -- Returns the fields of an entry that is now ours, or nil if it no longer exists.
@@ -41,12 +42,13 @@ for index = 1, #ARGV - 3 do
   if not summary.err and summary[1] > 0 then
     for _, holder in ipairs(summary[4]) do
       holders[holder[1]] = true
+      if holder[1] == consumer then own[#own + 1] = {index, tonumber(holder[2])} end
       if is_silent[holder[1]] and take(index, key, holder[1]) then
-        return {rows, {}}
+        return {rows, {}, {}}
       end
     end
   end
 end
 local names = {}
 for name in pairs(holders) do names[#names + 1] = name end
-return {rows, names}
+return {rows, names, own}

@@ -6,7 +6,9 @@ local function check_seq(key, seq, now_ms, max_seqs)
   local until_ms = redis.pcall('ZSCORE', key, seq)
   if type(until_ms) == 'table' and until_ms.err then return until_ms.err end
   if until_ms and tonumber(until_ms) >= now_ms then return REPLAYED end
-  if redis.call('ZCOUNT', key, now_ms, '+inf') >= max_seqs then return MEMORY_FULL end
+  local remembered = redis.pcall('ZCOUNT', key, now_ms, '+inf')
+  if type(remembered) == 'table' then return remembered.err end
+  if remembered >= max_seqs then return MEMORY_FULL end
   return nil
 end
 
@@ -15,7 +17,8 @@ local function remember_seq(key, seq, until_ms, now_ms)
   local answer = redis.pcall('ZADD', key, until_ms, seq)
   if type(answer) == 'table' and answer.err then return answer.err end
   redis.pcall('ZREMRANGEBYSCORE', key, '-inf', '(' .. string.format('%.0f', now_ms))
-  local last = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2]
+  local newest = redis.pcall('ZREVRANGE', key, 0, 0, 'WITHSCORES')
+  local last = newest[2]
   if last then redis.pcall('PEXPIREAT', key, string.format('%.0f', tonumber(last))) end
   return nil
 end

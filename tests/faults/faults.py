@@ -1,0 +1,355 @@
+"""The faults, by name: what a run may suffer, and what ends it again."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from redis.crc import key_slot
+from redis.exceptions import RedisError, ResponseError
+
+from tests.faults.run import LEASE_MS, Fault, Run, undone
+from tests.workers.stream.cluster import until
+
+MAX_ID = f"{2**64 - 1}-{2**64 - 1}"
+NEEDED = (
+    *("evalsha", "xadd", "xack", "xdel", "xclaim", "xpending", "xreadgroup", "zadd", "zscore"),
+    *("zcount", "xrevrange", "hset", "hgetall", "time", "xinfo|stream"),
+)
+
+
+# --- replicas ---
+
+
+def kill_replica(run: Run) -> None:
+    run.replicas.signal(run.random.choice(run.replicas.pids() or [0]), signal.SIGKILL)
+
+
+def drain_replica(run: Run) -> None:
+    run.replicas.signal(run.random.choice(run.replicas.pids() or [0]), signal.SIGTERM)
+
+
+def stop_replica(run: Run) -> None:
+    """Beyond its lease: what it holds is another one's when it goes on."""
+    pid = run.random.choice(run.replicas.pids() or [0])
+    run.replicas.signal(pid, signal.SIGSTOP)
+    run.hold(1.2 * LEASE_MS / 1000, 2.5 * LEASE_MS / 1000)
+    run.replicas.signal(pid, signal.SIGCONT)
+
+
+def kill_all_replicas(run: Run) -> None:
+    for pid in run.replicas.pids():
+        run.replicas.signal(pid, signal.SIGKILL)
+
+
+def poison(run: Run) -> None:
+    """A frame that ends whoever works on it, until it is given up on."""
+    ended = run.replicas.endings[-signal.SIGKILL]
+    run.camera().poison = 1
+    until(lambda: run.replicas.endings[-signal.SIGKILL] > ended)
+
+
+# --- the server ---
+
+
+def _pid(client: Any) -> int:
+    return int(client.info("server")["process_id"])
+
+
+def kill_server(run: Run) -> None:
+    server = run.servers.primary.server
+    server.terminate()
+    server._desired_port = run.servers.primary.port
+    server.start()
+
+
+def hang_server(run: Run) -> None:
+    pid = _pid(run.servers.admin())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        run.hold(1, 5)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def kill_connections(run: Run) -> None:
+    for client in run.servers.admins():
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def cut_lines(run: Run) -> None:
+    for _ in range(run.random.randint(1, 4)):
+        run.servers.replica_proxy.cut()
+        run.servers.camera_proxy.cut()
+        run.hold(0.01, 0.2)
+
+
+def slow_lines(run: Run) -> None:
+    run.servers.replica_proxy.delay_s = run.random.uniform(0.01, 0.3)
+    run.hold(0.5, 2)
+    run.servers.replica_proxy.delay_s = 0
+
+
+def lose_replies(run: Run) -> None:
+    proxy = run.random.choice([run.servers.replica_proxy, run.servers.camera_proxy])
+    proxy.loses_replies = True
+    run.hold(0.1, 2.5)
+    proxy.loses_replies = False
+    proxy.cut()
+
+
+def hand_over(run: Run) -> None:
+    run.servers.hand_over()
+
+
+def _with_config(run: Run, name: str, value: Any, ordinary: Any, most_s: float = 2.0) -> None:
+    clients = run.servers.admins()
+    try:
+        for client in clients:
+            client.config_set(name, value)
+        run.hold(0.3, most_s)
+    finally:
+        for client in clients:
+            undone(lambda client=client: client.config_set(name, ordinary))
+
+
+def no_replicas(run: Run) -> None:
+    _with_config(run, "min-replicas-to-write", 5, 0)
+
+
+def full_server(run: Run) -> None:
+    """And a replica joins it."""
+    kill_replica(run)
+    _with_config(run, "maxmemory", 1, 0, most_s=4)
+
+
+def cannot_save(run: Run) -> None:
+    """MISCONF: the server takes no writes after a snapshot that failed."""
+    client = run.servers.admin()
+    folder = Path(client.config_get("dir")["dir"]) / "blocked.rdb" / "inside"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def saved(status: str) -> None:
+        until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
+        client.bgsave()
+        until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == status)
+
+    client.config_set("save", "3600 1")
+    client.config_set("dbfilename", "blocked.rdb")
+    try:
+        saved("err")
+        run.hold(0.3, 2)
+    finally:
+        client.config_set("dbfilename", "dump.rdb")
+        client.config_set("save", "")
+        saved("ok")
+
+
+def lose_everything(run: Run) -> None:
+    for camera in run.cameras:
+        camera.forget()
+    began_s = time.monotonic()
+    time.sleep(0.1)
+    for client in run.servers.admins():
+        client.flushall()
+    time.sleep(0.1)
+    for camera in run.cameras:
+        camera.forget()
+    run.ledger.excuse(began_s)
+
+
+def forbid_command(run: Run) -> None:
+    command = run.random.choice(NEEDED)
+    client = run.servers.admin()
+    client.execute_command("ACL", "SETUSER", "worker", f"-{command}")
+    try:
+        run.hold(0.3, 1.5)
+    finally:
+        client.execute_command("ACL", "SETUSER", "worker", "+@all")
+
+
+# --- the server's clock ---
+
+
+def _with_clock(run: Run, ahead_s: int) -> None:
+    """Set it, let a replica join meanwhile, and set it right again."""
+    run.servers.set_clock(ahead_s)
+    _goes_on_with_verdicts(run)
+    kill_replica(run)
+    run.hold(3, 5)  # longer than the deadline: what was there before must expire
+    _goes_on_with_verdicts(run)
+    run.servers.set_clock(0)
+
+
+def _goes_on_with_verdicts(run: Run) -> None:
+    began_s, ledger = time.monotonic(), run.ledger
+
+    def decided() -> bool:
+        fresh = (each for each in reversed(ledger.said) if each.not_before_s >= began_s)
+        return any(each.body["outcome"] == "bona_fide" for each in fresh)
+
+    until(decided)
+
+
+def back_ten_seconds(run: Run) -> None:
+    _with_clock(run, -10)
+
+
+def back_an_hour(run: Run) -> None:
+    _with_clock(run, -3600)
+
+
+# --- keys ---
+
+
+def _swapped(run: Run, partition: int, key: str, spoil: Callable[[Any], None]) -> None:
+    """Put something else in a key's place for a while; what was there comes back."""
+    client = run.servers.admin(partition)
+    aside = f"livegate:{{{partition}}}:aside"
+    try:
+        client.rename(key, aside)
+    except ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+    spoil(client)
+    try:
+        run.hold(0.3, 1.5)
+    finally:
+
+        def restore() -> None:
+            pipe = run.servers.admin(partition).pipeline()
+            pipe.delete(key)
+            if run.servers.admin(partition).exists(aside):
+                pipe.rename(aside, key)
+            pipe.execute()
+
+        undone(restore)
+
+
+def wrong_type(run: Run) -> None:
+    camera = run.camera()
+    prefix = f"livegate:{{{camera.partition}}}:"
+    key = prefix + run.random.choice(
+        [
+            *("frames", "decisions", f"decisions:{camera.camera_id}", "dead"),
+            *(f"seen:{camera.camera_id}:unsigned", "members"),
+        ]
+    )
+    _swapped(run, camera.partition, key, lambda client: client.set(key, "x"))
+
+
+def last_id(run: Run) -> None:
+    """A stream that can take no entry any more."""
+    camera = run.camera()
+    prefix = f"livegate:{{{camera.partition}}}:decisions"
+    key = run.random.choice([prefix, f"{prefix}:{camera.camera_id}"])
+    _swapped(run, camera.partition, key, lambda client: client.xadd(key, {"d": "x"}, id=MAX_ID))
+
+
+# --- the cluster ---
+
+
+def _shard(run: Run) -> tuple[Any, Any]:
+    """Return a primary and a replica of it that is in step."""
+    nodes = run.servers.cluster.nodes
+
+    def found() -> tuple[Any, Any] | None:
+        primaries = [each for each in nodes if each.is_primary and each.name in _owners(nodes)]
+        primary = run.random.choice(primaries)
+        for node in nodes:
+            role = node.client.execute_command("ROLE")
+            if role[0] == b"slave" and int(role[2]) == primary.port and role[3] == b"connected":
+                return primary, node
+        return None
+
+    pair: tuple[Any, Any] = until(found, 90)
+    return pair
+
+
+def _owners(nodes: list[Any]) -> set[str]:
+    rows: Any = nodes[0].client.execute_command("CLUSTER SLOTS")
+    return {primary[2].decode() for _, _, primary, *_ in rows}
+
+
+def kill_primary(run: Run) -> None:
+    primary, replica = _shard(run)
+    run.servers.cluster.kill(primary)
+    until(lambda: replica.is_primary, 90)
+    primary.server._desired_port = primary.port
+    primary.server.start()
+    run.servers.learn()
+
+
+def hand_over_shard(run: Run) -> None:
+    _, replica = _shard(run)
+    replica.client.execute_command("CLUSTER", "FAILOVER")
+    until(lambda: replica.is_primary, 90)
+    run.servers.learn()
+
+
+def hang_primary(run: Run) -> None:
+    primary, _ = _shard(run)
+    with run.servers.cluster.hung(primary):
+        run.hold(1, 6)
+    run.servers.learn()
+
+
+def hang_node(run: Run) -> None:
+    _, replica = _shard(run)
+    with run.servers.cluster.hung(replica):
+        run.hold(1, 3)
+
+
+def migrate_slot(run: Run) -> None:
+    partition = run.camera().partition
+    slot = key_slot(f"livegate:{{{partition}}}:frames".encode())
+    run.servers.learn()
+    nodes = run.servers.cluster.nodes
+    source = next(each for each in nodes if each.port == run.servers.port_of(partition))
+    targets = [each for each in nodes if each.port in set(run.servers._slots.values())]
+    target = run.random.choice([each for each in targets if each is not source])
+    try:
+        run.servers.cluster.migrate(slot, source, target)
+    except RedisError:
+        # A failover came between: put the slot to rest where it is, before anything else.
+        undone(lambda: _rest(run, slot, source, target))
+    run.servers.learn()
+
+
+def _rest(run: Run, slot: int, source: Any, target: Any) -> None:
+    run.servers.cluster.migrate(slot, source, target)
+
+
+REPLICAS: dict[str, Fault] = {
+    each.__name__: each
+    for each in (kill_replica, drain_replica, stop_replica, kill_all_replicas, poison)
+}
+KEYS: dict[str, Fault] = {each.__name__: each for each in (wrong_type, last_id)}
+CLOCK: dict[str, Fault] = {
+    each.__name__: each
+    for each in (back_ten_seconds, back_an_hour, kill_all_replicas, stop_replica)
+}
+SERVER: dict[str, Fault] = {
+    **REPLICAS,
+    **KEYS,
+    **{
+        each.__name__: each
+        for each in (
+            *(kill_server, hang_server, kill_connections, cut_lines, slow_lines, lose_replies),
+            *(hand_over, no_replicas, full_server, cannot_save, lose_everything, forbid_command),
+        )
+    },
+}
+CLUSTER: dict[str, Fault] = {
+    **REPLICAS,
+    **KEYS,
+    **{
+        each.__name__: each
+        for each in (
+            *(kill_primary, hand_over_shard, hang_primary, hang_node, migrate_slot),
+            *(kill_connections, no_replicas, full_server),
+        )
+    },
+}
