@@ -9,8 +9,9 @@ TORCH ?= -r requirements-torch.lock
 DEMO_S ?= 30
 export DEMO_S
 FUZZ_FRAMES ?= 1000000
+FAULTS ?= 300
 
-.PHONY: check demo test fuzz format static lint types contracts lock clean
+.PHONY: check demo test faults fuzz format static lint types contracts lock clean
 
 check: static test
 
@@ -19,6 +20,12 @@ demo: .venv/runtime
 
 test: .venv/dev examples/node/node_modules
 	$(BIN)/python -m pytest
+
+# Replicas, servers and connections killed, stopped and cut by a schedule, on one server and on a
+# cluster; the account of every frame has to come out even.
+faults: .venv/dev
+	$(BIN)/python -m tests.faults server --faults $(FAULTS)
+	$(BIN)/python -m tests.faults cluster --faults $(FAULTS)
 
 # Mutated frames, guided by the code they reach; what breaks a rule is left in build/fuzz.
 fuzz: .venv/fuzz
