@@ -112,6 +112,7 @@ class DeploymentGauges:
                 "replicas_had": "Replicas that there were to be before the last decision.",
                 "replicas_needed": "Replicas that would carry the load now, within the bounds.",
                 "replicas_wanted": "Replicas that there are to be: needed, for long enough.",
+                "replicas_max": "Replicas that there may be at most.",
             }.items()
         }
         self._arrived = metrics.Counter(
@@ -131,9 +132,12 @@ class DeploymentGauges:
             self._arrived.inc(backlog.added - self._added)
         self._added = backlog.added
 
-    def decided(self, load: Load, had: int, needed: int, wanted: int) -> None:
+    def decided(
+        self, load: Load, scaling: ScalingSettings, had: int, needed: int, wanted: int
+    ) -> None:
         """Tell a decision and its reasons."""
         for name, value in (
+            ("replicas_max", scaling.max_replicas),
             ("arrival_fps", load.arrival_fps),
             ("replica_fps", load.service_fps),
             ("replicas_had", had),
@@ -193,7 +197,7 @@ class BacklogPolicy:
         oldest_s = max((at_s for at_s in self._needs if at_s <= horizon_s), default=horizon_s)
         self._needs = {at_s: n for at_s, n in self._needs.items() if at_s >= oldest_s}
         wanted = scale(current, self._needs, scaling, now_s)
-        self._gauges.decided(load, current, needed, wanted)
+        self._gauges.decided(load, scaling, current, needed, wanted)
         if wanted != current:
             _log.info("replicas %d -> %d for %s", current, wanted, load)
         return wanted, {}

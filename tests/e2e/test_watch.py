@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from deploy.local.ports import free_port
+from deploy.watch.rules import Metrics, render_rules
 from loadtest.fleet import Phase
 from tests.deploy.watch.prometheus import Prometheus, promtool, scraping
 from tests.e2e.deployment import Deployment, deployed, until, watched
 from workers.wire.decision import Reason
+
+DEADLINE_S = 30.0  # of the deployment in tests.e2e.deployment
 
 
 @dataclass
@@ -30,8 +33,10 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     folder, port = tmp_path_factory.mktemp("watched"), free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        rules = folder / "rules.yml"
+        rules.write_text(render_rules(Metrics(), DEADLINE_S))
         with (
-            scraping(folder / "prometheus", port) as prometheus,
+            scraping(folder / "prometheus", port, [rules]) as prometheus,
             deployed(folder, port) as deployment,
         ):
             num_decided = asyncio.run(_play(deployment))
@@ -102,6 +107,15 @@ def test_each_replica_tells_its_build_and_its_bundle(scraped: Scraped) -> None:
 
 
 def test_the_deadline_is_a_limit_that_latency_is_counted_by(scraped: Scraped) -> None:
-    deadline_s = scraped.deployment.config.settings.deadline_ms / 1000
-    within = f'ray_livegate_latency_seconds_bucket{{stage="total",le="{deadline_s}"}}'
+    assert scraped.deployment.config.settings.deadline_ms == DEADLINE_S * 1000
+    within = f'ray_livegate_latency_seconds_bucket{{stage="total",le="{DEADLINE_S}"}}'
     assert scraped.prometheus.value(f"sum({within})") == scraped.num_decided
+
+
+def test_every_rule_evaluates_and_no_alert_fires(scraped: Scraped) -> None:
+    groups = scraped.prometheus.api("rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 40
+    assert [rule for rule in rules if rule["health"] == "err"] == []
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
+    scraped.prometheus.until('max(slo:sli_error:ratio_rate5m{sloth_slo="decided"})', 0)
