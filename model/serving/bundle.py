@@ -35,6 +35,7 @@ from model.serving.folder import (
     read_file,
 )
 from model.serving.manifest import SCHEMA, Manifest, Threshold, read_manifest, upgrade
+from model.serving.presentations import ErrorRates
 from model.serving.selftest import read_selftest, selftest_rows, write_selftest
 
 __all__ = [
@@ -57,6 +58,9 @@ __all__ = [
 SHIPPED = Path(__file__).parents[1] / "bundles"
 _WEIGHTS, _MANIFEST, _SELFTEST = "weights.safetensors", "bundle.json", "selftest.npz"
 _MAX_BYTES = {_WEIGHTS: 1 << 30, _MANIFEST: 1 << 20, _SELFTEST: 1 << 26}
+
+# At most so high are the rates that `model.evaluation.calibration` did not have to limit.
+_WORST = ErrorRates(apcer=0.3, bpcer=0.1)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,20 @@ class Bundle:
             return None
         threshold = self.thresholds.get("+".join(name for name in MODALITIES if name in modalities))
         return threshold.value if threshold is not None else None
+
+    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
+        """Return how often the threshold for frames that have `modalities` is wrong, at most.
+
+        Where the calibration does not tell, it is what a calibration would have refused.
+        """
+        key = "+".join(name for name in MODALITIES if name in modalities)
+        told = self.thresholds[key].calibration if key in self.thresholds else {}
+        found = (told.get("apcer_upper"), told.get("bpcer_upper"))
+        apcer, bpcer = (
+            value if isinstance(value, float | int) and 0 <= value <= 1 else worst
+            for value, worst in zip(found, _WORST, strict=True)
+        )
+        return ErrorRates(apcer, bpcer)
 
 
 def find_bundle(name: str) -> Path:

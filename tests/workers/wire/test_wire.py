@@ -21,6 +21,12 @@ from workers.wire.frame import (
     take_fields,
     unpack_frame,
 )
+from workers.wire.presentation import (
+    PresentationVerdict,
+    Undecided,
+    pack_verdict,
+    unpack_verdict,
+)
 from workers.wire.refusal import (
     FrameRefused,
     FrameTooLarge,
@@ -64,6 +70,18 @@ DECISION = Decision(
     timing_ms={"queue": 1.5, "total": 9.0},
 )
 
+VERDICT = PresentationVerdict(
+    camera_id="gate-1",
+    presentation_id="someone",
+    seq=7,
+    captured_at_ms=1_700_000_000_123,
+    decided_at_ms=1_700_000_000_250,
+    outcome=Outcome.NO_DECISION,
+    reason=Undecided.TOO_MANY_ATTEMPTS,
+    model="rendered-small@0123456789ab",
+    replica="r1",
+)
+
 
 def body(**changes: Any) -> dict[str, Any]:
     unpacked: dict[str, Any] = msgpack.unpackb(pack_frame(FRAME))
@@ -88,6 +106,17 @@ class TestGolden:
         golden = (GOLDEN / "decision-v1.msgpack").read_bytes()
         assert pack_decision(DECISION) == golden
         assert unpack_decision(golden) == DECISION
+
+    def test_verdict(self) -> None:
+        golden = (GOLDEN / "verdict-v1.msgpack").read_bytes()
+        assert pack_verdict(VERDICT) == golden
+        assert unpack_verdict(golden) == VERDICT
+
+    def test_a_decision_and_a_verdict_are_not_mistaken_for_each_other(self) -> None:
+        with pytest.raises(ValueError, match="no decision on a frame"):
+            unpack_decision(pack_verdict(VERDICT))
+        with pytest.raises(ValueError, match="update the reader"):
+            unpack_verdict(pack_decision(DECISION))
 
 
 class TestStrictness:
