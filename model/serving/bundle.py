@@ -27,11 +27,14 @@ from model.network.mmfcnn import FusionNetwork, NetworkConfig
 from model.network.peers import build_network
 from model.runs.outputs import whole_folder
 from model.serving.folder import (
+    MANIFEST,
+    SHIPPED,
     BundleCorrupt,
     BundleError,
     BundleMissing,
     BundleUnknown,
     SelfTestFailed,
+    find_bundle,
     read_file,
 )
 from model.serving.manifest import SCHEMA, Manifest, Threshold, read_manifest, upgrade
@@ -55,8 +58,7 @@ __all__ = [
     "upgrade_bundle",
 ]
 
-SHIPPED = Path(__file__).parents[1] / "bundles"
-_WEIGHTS, _MANIFEST, _SELFTEST = "weights.safetensors", "bundle.json", "selftest.npz"
+_WEIGHTS, _MANIFEST, _SELFTEST = "weights.safetensors", MANIFEST, "selftest.npz"
 _MAX_BYTES = {_WEIGHTS: 1 << 30, _MANIFEST: 1 << 20, _SELFTEST: 1 << 26}
 
 # At most so high are the rates that `model.evaluation.calibration` did not have to limit.
@@ -134,26 +136,6 @@ class Bundle:
             for value, worst in zip(found, _WORST, strict=True)
         )
         return ErrorRates(apcer, bpcer)
-
-
-def find_bundle(name: str) -> Path:
-    """Return the folder of a bundle.
-
-    Args:
-        name: a folder, or the name of a shipped bundle.
-
-    Raises:
-        BundleMissing: it is neither.
-        BundleCorrupt: the folder can't be looked into.
-    """
-    for folder in (Path(name), SHIPPED / name):
-        try:
-            if (folder / _MANIFEST).is_file():
-                return folder.resolve()
-        except OSError as error:
-            raise BundleCorrupt(f"{folder}: can't be read: {error.strerror}") from error
-    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{_MANIFEST}")))
-    raise BundleMissing(f"{name}: no bundle folder, and none that is shipped ({shipped or 'none'})")
 
 
 def load_bundle(folder: Path) -> Bundle:
