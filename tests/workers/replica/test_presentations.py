@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.workers import frames
-from tests.workers.replica.test_pipeline import Bench, decide_all
+from tests.workers.replica.bench import Bench, decide_all
 from workers.testing import ConstantPredictor
 from workers.wire.decision import Outcome, Reason
 from workers.wire.frame import EncodedPlane
