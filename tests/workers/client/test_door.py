@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.workers import frames
-from tests.workers.wire.test_wire import DECISION, VERDICT
+from tests.workers.wire.told import DECISION, VERDICT
 from workers.client.door import Door, follow, opens_door
 from workers.client.pictures import CameraError
 from workers.errors import WorkerError

@@ -17,7 +17,7 @@ from tests.workers.stream.bench import (
     read_all,
 )
 from tests.workers.stream.test_stream import joined
-from tests.workers.wire.test_wire import VERDICT
+from tests.workers.wire.told import VERDICT
 from workers.settings import StreamSettings
 from workers.stream.delivery import CommitResult, FrameStream, PresentationStep
 from workers.wire import keys
