@@ -108,6 +108,7 @@ class Servers:
         self._by_address: dict[Address, Server] = {}
         self._known: set[Address] = set()
         self._slots: dict[int, Server] = {}
+        self.version = 0  # of the map of slots
         self._mapping: asyncio.Task[None] | None = None
         self._map_at_s = 0.0
 
@@ -125,6 +126,10 @@ class Servers:
         if slot not in self._slots:
             raise LineError(f"no server of the cluster has the slot of {key}")
         return self._slots[slot]
+
+    def owner_of(self, key: str) -> Server | None:
+        """Return the server that has a key, as far as is known."""
+        return self._slots.get(key_slot(key.encode())) if self.is_cluster else self._seed
 
     async def groups(self, names: Iterable[str]) -> list[list[str]]:
         """Return keys in groups, one for each server that has any of them.
@@ -149,6 +154,7 @@ class Servers:
         except MovedError as moved:
             target = self._at((moved.host, moved.port))
             self._slots[moved.slot_id] = target
+            self.version += 1
             return await target.execute(*args)
         except AskError as ask:
             return await self._at((ask.host, ask.port)).execute_asking(*args)
@@ -200,6 +206,7 @@ class Servers:
             server = self._at(primary)
             slots.update(dict.fromkeys(range(first, last + 1), server))
             known |= {primary, *replicas}
+        self.version += slots != self._slots
         self._slots, self._known = slots, known
 
     def _at(self, address: Address) -> Server:

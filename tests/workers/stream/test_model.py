@@ -212,7 +212,7 @@ def check(make_bench: Any, num_examples: int) -> None:
         model,
         settings=settings(
             max_examples=num_examples,
-            stateful_step_count=40,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
@@ -220,7 +220,7 @@ def check(make_bench: Any, num_examples: int) -> None:
 
 
 def test_in_memory() -> None:
-    check(lambda: MemoryBench(StreamSettings(partitions=2, lease_ms=200, block_ms=10)), 60)
+    check(lambda: MemoryBench(StreamSettings(partitions=2, lease_ms=200, block_ms=10)), 30)
 
 
 def test_on_a_real_server(valkey_url: str) -> None:
