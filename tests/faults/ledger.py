@@ -53,6 +53,7 @@ class Said:
     decision_id: str
     body: dict[str, Any]
     not_before_s: float
+    seen_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -152,6 +153,8 @@ class Camera(threading.Thread):
         self.partition = crc32(camera_id.encode()) % partitions
         self.wall_s: Callable[[], float] = time.time
         self.poison = 0
+        self.kinds = KINDS[:-1]
+        self.weights = (70, 16, 2, 10, 2)
         self._route = route
         self._ledger = ledger
         self._period_s = 1 / fps
@@ -166,11 +169,16 @@ class Camera(threading.Thread):
                 self.poison -= 1
                 self._send("poison")
             else:
-                self._send(self._random.choices(KINDS[:-1], (70, 16, 2, 10, 2))[0])
+                weights = self.weights[: len(self.kinds)]
+                self._send(self._random.choices(self.kinds, weights)[0])
 
     def stop(self) -> None:
         self._end.set()
         self.join()
+
+    def next_fields(self) -> dict[bytes, bytes]:
+        """Return the next good frame, and account for nothing."""
+        return self._fields(Sent("good", self.camera_id, next(self._seq), time.monotonic()))
 
     def forget(self) -> None:
         """Replay nothing that was sent until now: the server no longer knows of it."""
@@ -228,7 +236,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self._end.wait(0.01):
-            for partition in self._after:
+            for partition in list(self._after):
                 try:
                     self._poll(partition)
                 except (RedisError, OSError, KeyError):
@@ -237,6 +245,11 @@ class Reader(threading.Thread):
     def stop(self) -> None:
         self._end.set()
         self.join()
+
+    def skip(self, partitions: set[int]) -> None:
+        """Read some partitions no more: their server will not answer."""
+        for partition in partitions:
+            del self._after[partition]
 
     def read_all(self) -> None:
         """Read every stream again from its beginning."""

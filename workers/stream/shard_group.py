@@ -17,7 +17,7 @@ _FIRST_BLOCK_S = 2.0
 _LAST_BLOCK_S = 30.0
 _FIRST_POLL_S = 0.002
 _LAST_POLL_S = 0.01
-_IDLE_POLL_S = 0.06
+_IDLE_POLL_S = 0.1
 _IDLE_AFTER_S = 1.0
 
 _log = logging.getLogger(__name__)

@@ -88,6 +88,22 @@ class Cluster:
         node: Node = until(found)
         return node
 
+    def replica_of(self, primary: Node) -> Node:
+        """Return a replica that is in step with its primary."""
+
+        def found() -> Node | None:
+            for node in self.nodes:
+                try:
+                    role = node.client.execute_command("ROLE")
+                except RedisError:
+                    continue
+                if role[0] == b"slave" and int(role[2]) == primary.port and role[3] == b"connected":
+                    return node
+            return None
+
+        node: Node = until(found)
+        return node
+
     def kill(self, node: Node) -> None:
         """End a node with SIGKILL; a replica takes its place."""
         node.server.terminate()
