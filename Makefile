@@ -1,20 +1,35 @@
-# `make` checks everything; `make demo` and `make test` need nothing before them but Python >= 3.11,
-# make and gcc.
+# `make` checks everything; `make demo` and `make test` need nothing before them but Python 3.11 to
+# 3.13, make and gcc.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Which build of torch; "Install" in README.md has the other ones.
+TORCH ?= -r requirements-torch.lock
 DEMO_S ?= 30
 export DEMO_S
+FUZZ_FRAMES ?= 1000000
+FAULTS ?= 300
 
-.PHONY: check demo test format static lint types contracts lock clean
+.PHONY: check demo test faults fuzz format static lint types contracts lock clean
 
 check: static test
 
 demo: .venv/runtime
 	@$(BIN)/livegate demo
 
-test: .venv/dev
+test: .venv/dev examples/node/node_modules
 	$(BIN)/python -m pytest
+
+# Replicas, servers and connections killed, stopped and cut by a schedule, on one server and on a
+# cluster; the account of every frame has to come out even.
+faults: .venv/dev
+	$(BIN)/python -m tests.faults server --faults $(FAULTS)
+	$(BIN)/python -m tests.faults cluster --faults $(FAULTS)
+
+# Mutated frames, guided by the code they reach; what breaks a rule is left in build/fuzz.
+fuzz: .venv/fuzz
+	$(BIN)/python -m tests.fuzz.run --frames $(FUZZ_FRAMES)
 
 static: lint types contracts
 
@@ -32,29 +47,46 @@ types: .venv/dev
 contracts: .venv/dev
 	$(BIN)/lint-imports
 
-.venv/runtime: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Livegate needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
+# The locks hold all that is needed, hence --no-deps; torch, which they leave out, may bring CUDA.
+.venv/runtime: requirements.lock requirements-torch.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Livegate runs on Python 3.11, 3.12 and 3.13: make PYTHON=/path/to/python"; exit 1; }
+	@echo "Installing into .venv; what this downloads and how long it takes: 'Install' in README.md"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) install --no-deps --require-hashes -r requirements.lock
+	$(PIP) install $(TORCH)
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -c 'import cv2' || \
-		{ echo "OpenCV does not load. If libGL.so.1 is missing: apt-get install libgl1"; exit 1; }
+		{ echo "OpenCV does not load: apt-get install libgl1 libglib2.0-0"; exit 1; }
 	@touch $@
 
 .venv/dev: .venv/runtime requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
+	$(PIP) check
 	@touch $@
 
-# Exact versions from what pyproject.toml allows, taken in a clean environment.
+.venv/fuzz: .venv/dev
+	$(PIP) install 'atheris>=3,<4'
+	@touch $@
+
+# For the test of the Node example, which is skipped where it can't be installed.
+examples/node/node_modules: examples/node/package-lock.json
+	@command -v npm > /dev/null && npm ci --prefix examples/node --no-audit --no-fund || \
+		echo "The Node example is not tested: it needs Node 20, npm and its registry"
+
+# Exact versions, with hashes, of what pyproject.toml allows; those in the locks stay where they can.
+# `make lock UPGRADE=--upgrade` takes the newest.
+COMPILE = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --no-header --no-emit-package torch \
+	--constraints requirements-torch.lock $(UPGRADE) pyproject.toml
 lock:
-	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet torch==2.13.0
-	build/lock/bin/python -m pip install --quiet .
-	build/lock/bin/python -m pip freeze --exclude livegate | sed 's/+cpu//' > requirements.lock
-	build/lock/bin/python -m pip install --quiet '.[dev,render,report,readers]'
-	build/lock/bin/python -m pip freeze --exclude livegate | sed 's/+cpu//' > requirements-dev.lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv==0.13.9
+	$(COMPILE) --extra dev --output-file requirements-dev.lock > /dev/null
+	echo 'setuptools>=77' | $(COMPILE) - --extra serve --constraints requirements-dev.lock \
+		--output-file requirements.lock > /dev/null
 	rm -rf build
 
+# Never .livegate: it holds the cameras' keys.
 clean:
-	rm -rf .venv build .livegate *.egg-info
+	rm -rf .venv build dist *.egg-info examples/node/node_modules

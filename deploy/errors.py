@@ -2,9 +2,16 @@
 
     DeployError
     +-- UserError         deploy.commands.model
+    +-- MissingExtra      deploy.commands.extras
+    +-- NoKey             deploy.commands.main
+    +-- NoSuchKey         deploy.commands.keys
     +-- NoDeployment      deploy.local.home
-    +-- ConfigError       deploy.local.stack
+    +-- AlreadyRuns       deploy.local.home
+    +-- ConfigError       deploy.local.config
+    +-- PortTaken         deploy.local.ports
+    +-- ServerFailed      deploy.local.server
     +-- DeployFailed      deploy.local.stack
+    +-- RayGone           deploy.local.stack
 
 The command shows each of them in one line; the message says what is wrong and what to do.
 """

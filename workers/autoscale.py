@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.settings import StreamSettings
+from workers.settings import ScalingSettings, StreamSettings
 from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
@@ -30,7 +30,7 @@ class Load:
 
     Attributes:
         arrival_fps: frames that arrive, a second.
-        backlog: frames in the streams, waiting or held.
+        backlog: frames in the streams, waiting or pending.
         service_fps: frames a second that one replica could do.
     """
 
@@ -39,51 +39,16 @@ class Load:
     service_fps: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What the operator wants of the scaling.
-
-    Attributes:
-        min_replicas: never fewer; 0 lets an idle application go to sleep.
-        max_replicas: never more.
-        drain_s: a backlog is to be worked off in this time.
-        target_utilisation: part of its service rate that a replica is meant to carry, (0, 1].
-        upscale_s: a need for more must have lasted this long.
-        downscale_s: a need for fewer must have lasted this long.
-    """
-
-    min_replicas: int = 1
-    max_replicas: int = 3
-    drain_s: float = 2.0
-    target_utilisation: float = 0.6
-    upscale_s: float = 1.0
-    downscale_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        """Refuse values that would divide by zero or never scale."""
-        if not 0 < self.target_utilisation <= 1:
-            raise ValueError(
-                f"target_utilisation must be above 0, at most 1, is {self.target_utilisation}"
-            )
-        if self.drain_s <= 0:
-            raise ValueError(f"drain_s must be above 0, is {self.drain_s}")
-        if not 0 <= self.min_replicas <= self.max_replicas:
-            raise ValueError(
-                f"min_replicas ({self.min_replicas}) must be from 0 to "
-                f"max_replicas ({self.max_replicas})"
-            )
-
-
-def replicas_needed(load: Load, rule: Rule) -> int:
-    """Return how many replicas carry `load` within the rule's bounds, without hysteresis."""
+def replicas_needed(load: Load, scaling: ScalingSettings) -> int:
+    """Return how many replicas carry `load` within their bounds, without hysteresis."""
     if load.arrival_fps <= 0 and load.backlog == 0:
-        return rule.min_replicas
-    demand_fps = load.arrival_fps + load.backlog / rule.drain_s
-    needed = math.ceil(demand_fps / (load.service_fps * rule.target_utilisation))
-    return min(max(needed, rule.min_replicas, 1), rule.max_replicas)
+        return scaling.min_replicas
+    demand_fps = load.arrival_fps + load.backlog / scaling.drain_s
+    needed = math.ceil(demand_fps / (load.service_fps * scaling.target_utilisation))
+    return min(max(needed, scaling.min_replicas, 1), scaling.max_replicas)
 
 
-def scale(current: int, needs: Mapping[float, int], rule: Rule, now_s: float) -> int:
+def scale(current: int, needs: Mapping[float, int], scaling: ScalingSettings, now_s: float) -> int:
     """Return the number of replicas to have now.
 
     Up to what was needed throughout the last `upscale_s`, down to what was enough throughout the
@@ -92,13 +57,13 @@ def scale(current: int, needs: Mapping[float, int], rule: Rule, now_s: float) ->
     Args:
         current: replicas wanted so far.
         needs: time, s, to what `replicas_needed` said then; the latest at or before `now_s`.
-        rule: the operator's rule.
+        scaling: what the operator wants; the bounds are in `needs` already.
         now_s: the time, on the clock of `needs`.
 
     Source: the stabilisation windows of Kubernetes' HorizontalPodAutoscaler.
     """
-    floor = min(_in_force(needs, now_s - rule.upscale_s))
-    ceiling = max(_in_force(needs, now_s - rule.downscale_s))
+    floor = min(_in_force(needs, now_s - scaling.upscale_s))
+    ceiling = max(_in_force(needs, now_s - scaling.downscale_s))
     if current < floor:
         return floor
     return min(current, ceiling)
@@ -126,29 +91,18 @@ class ArrivalRate:
 
 
 class BacklogPolicy:
-    """The class that `ray_config.yaml` names as the autoscaling policy."""
+    """The autoscaling policy that `workers.app.build` gives the application."""
 
-    def __init__(
-        self,
-        stream: Mapping[str, Any],
-        rule: Mapping[str, float],
-        first_service_fps: float,
-        poll_s: float = 0.5,
-    ) -> None:
-        """Check the arguments; nothing is asked yet.
+    def __init__(self, stream: Mapping[str, Any], scaling: Mapping[str, Any]) -> None:
+        """Check the settings; nothing is asked yet.
 
         Args:
             stream: as `workers.settings.StreamSettings`.
-            rule: as `Rule`, without its bounds: those are Serve's `min_replicas` and
-                `max_replicas`.
-            first_service_fps: taken for a replica's service rate until one reports its own.
-            poll_s: how often Redis is asked.
+            scaling: as `workers.settings.ScalingSettings`.
         """
         self._stream = StreamSettings.model_validate(stream)
-        self._rule = dict(rule)
-        Rule(**self._rule)  # type: ignore[arg-type]
-        self._service_fps = first_service_fps
-        self._poll_s = poll_s
+        self._scaling = ScalingSettings.model_validate(scaling)
+        self._service_fps = self._scaling.first_service_fps
         self._client = connect(self._stream.url, cluster=self._stream.cluster)
         self._rate = ArrivalRate()
         self._asking: asyncio.Task[None] | None = None
@@ -160,25 +114,27 @@ class BacklogPolicy:
         """Return the number of replicas to have, given Serve's `AutoscalingContext`."""
         now_s = time.monotonic()
         if now_s >= self._ask_at_s and (self._asking is None or self._asking.done()):
-            self._ask_at_s = now_s + self._poll_s
+            self._ask_at_s = now_s + self._scaling.poll_s
             self._asking = asyncio.get_running_loop().create_task(self._ask())
         current = context.target_num_replicas
         if self._load is None:
-            return current, {}  # Redis was never reached, or can't be now: hold what is there
-        rule = Rule(
-            min_replicas=context.capacity_adjusted_min_replicas,
-            max_replicas=context.capacity_adjusted_max_replicas,
-            **self._rule,
+            return current, {}  # Redis was never reached, or can't be now: keep what is there
+        # Serve's bounds, not ours: it scales them with the target capacity of the cluster.
+        scaling = self._scaling.model_copy(
+            update={
+                "min_replicas": context.capacity_adjusted_min_replicas,
+                "max_replicas": context.capacity_adjusted_max_replicas,
+            }
         )
         self._service_fps = _reported(context.aggregated_metrics) or self._service_fps
         load = Load(self._load.arrival_fps, self._load.backlog, self._service_fps)
         if not self._needs:
             self._needs[now_s] = current
-        self._needs[now_s] = replicas_needed(load, rule)
-        horizon_s = now_s - max(rule.upscale_s, rule.downscale_s)
+        self._needs[now_s] = replicas_needed(load, scaling)
+        horizon_s = now_s - max(scaling.upscale_s, scaling.downscale_s)
         oldest_s = max((at_s for at_s in self._needs if at_s <= horizon_s), default=horizon_s)
         self._needs = {at_s: n for at_s, n in self._needs.items() if at_s >= oldest_s}
-        wanted = scale(current, self._needs, rule, now_s)
+        wanted = scale(current, self._needs, scaling, now_s)
         if wanted != current:
             _log.info("replicas %d -> %d for %s", current, wanted, load)
         return wanted, {}

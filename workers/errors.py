@@ -5,7 +5,8 @@
     +-- NotCommitted      workers.replica.pipeline
     +-- StreamError       workers.stream.redis_stream
     +-- FrameRefused      workers.wire.refusal
-    +-- KeyFileError      workers.wire.signing
+    +-- KeyFileError      workers.wire.keyring
+    +-- KeyRefused        workers.wire.signing
 
 The command shows each of them in one line; the message says what is wrong and what to do.
 """

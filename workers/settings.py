@@ -7,20 +7,27 @@ before anything starts, with the field, the rule and the value in the message.
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from workers.wire.frame import MAX_FRAME_BYTES
+from workers.wire.server_url import ServerUrlError, parse_server_url
+
+# Fields whose value is never told: a URL may hold a password.
+_SECRET = {"url", "ssl_keyfile_password"}
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Settings(BaseModel):
+    """What all settings share: unknown fields are refused, values never change."""
+
+    # Not what was given: a URL may hold a password, and an error would quote it.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class StreamSettings(_Settings):
+class StreamSettings(Settings):
     """Where the streams are and how they are laid out.
 
     Attributes:
-        url: `redis://`, `rediss://` or `unix://` URL of the server.
+        url: of the server, or of the Sentinels that know it: `workers/wire/server_url.py`.
         cluster: the server is one of a Redis Cluster.
         partitions: number of partitions. Cameras compute theirs from it: change it only while
             no frame is waiting.
@@ -44,12 +51,71 @@ class StreamSettings(_Settings):
     max_dead_letters: Annotated[int, Field(ge=1)] = 1_000
     max_seqs: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
 
+    @field_validator("url")
+    @classmethod
+    def _is_a_server_url(cls, url: str) -> str:
+        try:
+            parse_server_url(url)
+        except ServerUrlError as error:
+            raise ValueError(str(error)) from error
+        return url
 
-class WorkerSettings(_Settings):
-    """What one replica does with the frames.
+
+class IngressSettings(Settings):
+    """What the ingress, `POST /v1/frames`, takes of one camera.
+
+    Attributes:
+        max_fps: frames a second of a camera, on average; more get 429 and how long to wait.
+        burst: frames that a camera may send at once after a pause.
+        body_s: how long a request may take to arrive.
+    """
+
+    max_fps: Annotated[float, Field(gt=0, le=10_000)] = 60.0
+    burst: Annotated[int, Field(ge=1, le=10_000)] = 30
+    body_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+
+
+class ScalingSettings(Settings):
+    """How many replicas there are to be: what the operator wants of the scaling.
+
+    Attributes:
+        min_replicas: never fewer; 0 lets an idle application go to sleep.
+        max_replicas: never more.
+        drain_s: a backlog is to be worked off in this time.
+        target_utilisation: the fraction of its service rate that a replica is meant to carry.
+        upscale_s: a need for more replicas must have lasted this long.
+        downscale_s: a need for fewer must have lasted this long; minutes, on a cluster.
+        first_service_fps: frames a second that a replica is taken to do until one has reported
+            its own rate.
+        poll_s: how often the server is asked for its backlog.
+    """
+
+    min_replicas: Annotated[int, Field(ge=0, le=10_000)] = 1
+    max_replicas: Annotated[int, Field(ge=1, le=10_000)] = 3
+    drain_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    target_utilisation: Annotated[float, Field(gt=0, le=1)] = 0.6
+    upscale_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    downscale_s: Annotated[float, Field(ge=0, le=86_400)] = 4.0
+    first_service_fps: Annotated[float, Field(gt=0, le=1_000_000)] = 100.0
+    poll_s: Annotated[float, Field(ge=0, le=60)] = 0.5
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas ({self.min_replicas}) must be at most max_replicas "
+                f"({self.max_replicas})"
+            )
+        return self
+
+
+class WorkerSettings(Settings):
+    """What the application does with the frames, and with how many replicas.
 
     Attributes:
         stream: where the frames come from.
+        ingress: what is taken by HTTP.
+        scaling: how many replicas there are to be.
         bundle: folder of the model bundle, or the name of one that is shipped.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
@@ -66,6 +132,8 @@ class WorkerSettings(_Settings):
     """
 
     stream: StreamSettings = StreamSettings()
+    ingress: IngressSettings = IngressSettings()
+    scaling: ScalingSettings = ScalingSettings()
     bundle: str = "rendered-small"
     camera_keys: Path | None = None
     allow_unsigned: bool = False
@@ -89,3 +157,25 @@ class WorkerSettings(_Settings):
         if self.camera_keys is not None and self.allow_unsigned:
             raise ValueError("camera_keys and allow_unsigned exclude each other: drop one")
         return self
+
+
+class SwapSettings(Settings):
+    """What may change while replicas run: the deployment's `user_config`.
+
+    Attributes:
+        bundle: takes the place of `WorkerSettings.bundle`; None: that one.
+    """
+
+    bundle: str | None = None
+
+
+def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return the place and the description of each problem, without values that may be secret."""
+    found = []
+    for each in error.errors():
+        rule = each["msg"].removeprefix("Value error, ")
+        rule = "is no setting" if each["type"] == "extra_forbidden" else rule[:1].lower() + rule[1:]
+        value = each.get("input")
+        is_shown = isinstance(value, str | int | float) and not _SECRET & set(each["loc"])
+        found.append((each["loc"], f"{rule}, is {value!r:.80}" if is_shown else rule))
+    return found

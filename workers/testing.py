@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.data.planes import MODALITIES, Planes
+from model.data.planes import MODALITIES, DepthKind, Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.predictor import Prediction
 from workers.settings import StreamSettings
@@ -235,6 +235,7 @@ class ConstantPredictor:
     size: int = 112
     crop_margin: float = 0.2
     quality: QualityLimits = ANY_QUALITY
+    depth_kind: DepthKind = "millimetres"
     max_batch: int = 16
     model_id: str = "constant@000000000000"
     modalities: tuple[str, ...] = MODALITIES

@@ -4,38 +4,91 @@ Heavy libraries are imported where they are used, so that `--help` answers at on
 """
 
 import json
+import os
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from deploy.commands import acl, keys
 from deploy.commands import model as science
+from deploy.commands.errors import lines_for
+from deploy.commands.extras import PACKAGE, needs
+from deploy.errors import DeployError
 from deploy.local import home
+from workers.wire.frame import CAMERA_ID
+from workers.wire.server_url import ServerUrlError, parse_server_url
+
+
+class NoKey(DeployError):
+    """A camera has no key that its deployment would know; the message says how to get one."""
+
 
 app = typer.Typer(
     name="livegate",
-    help="Face presentation attack detection for access-control cameras.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(science.app)
+app.add_typer(keys.app)
+app.add_typer(acl.app)
+
+
+def _is_redis_url(url: str | None) -> str | None:
+    if url is not None:
+        try:
+            parse_server_url(url)
+        except ServerUrlError as error:
+            raise typer.BadParameter(str(error)) from error
+    return url
+
 
 Folder = Annotated[
-    Path, typer.Option(help="Folder of the deployment: its keys, data and addresses.")
+    Path | None,
+    typer.Option(help=f"Folder of the deployment: keys, data, addresses; {home.DEFAULT}, if none."),
 ]
 Redis = Annotated[
-    str | None, typer.Option(help="Server of a deployment elsewhere, redis:// or rediss://.")
+    str | None,
+    typer.Option(
+        callback=_is_redis_url, help="Server of a deployment elsewhere, redis:// or rediss://."
+    ),
 ]
 Partitions = Annotated[
-    int, typer.Option(min=1, max=256, help="With --redis: that deployment's partitions.")
+    int | None,
+    typer.Option(min=1, max=256, help="With --redis: that deployment's partitions; 4, if none."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PACKAGE} {metadata.version(PACKAGE)}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of any error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Face presentation attack detection for access-control cameras."""
+    context.ensure_object(dict)["debug"] = debug
+
+
 @app.command()
+@needs("serve")
 def demo(
     seconds: Annotated[
         float, typer.Option(envvar="DEMO_S", min=0, help="How long cameras send; 0: until Ctrl-C.")
@@ -43,8 +96,8 @@ def demo(
 ) -> None:
     """Run a whole deployment on this machine with 8 simulated cameras, and account for it.
 
-    The last line printed is one JSON object with what became of every frame; the exit status is
-    1 if a frame was lost or decided twice.
+    The last line is one JSON object that tells what became of every frame. The exit status is 1
+    if a frame was lost or decided twice.
     """
     from deploy.local.demo import run_demo
 
@@ -55,14 +108,19 @@ def demo(
 
 
 @app.command()
+@needs("serve")
 def up(
     config: Annotated[
         Path | None, typer.Option(help="Serve config; the shipped ray_config.yaml if not given.")
     ] = None,
-    folder: Folder = home.DEFAULT,
+    folder: Folder = None,
     redis: Annotated[
         str | None,
-        typer.Option(help="Server to use; an embedded one on loopback is started if not given."),
+        typer.Option(
+            callback=_is_redis_url,
+            help="A server that runs. If not given: the one that the config names, which is "
+            "started if it is on loopback.",
+        ),
     ] = None,
 ) -> None:
     """Start a deployment on this machine: server, Ray and replicas, until Ctrl-C.
@@ -72,7 +130,7 @@ def up(
     """
     from deploy.local.up import run_deployment
 
-    run_deployment(home.Home(folder), config, redis, Console())
+    run_deployment(home.Home(folder or home.DEFAULT), config, redis, Console())
 
 
 @app.command()
@@ -90,18 +148,49 @@ def camera(
     fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 5,
     seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
     depth_unit_mm: Annotated[
-        float, typer.Option(min=0.001, max=100, help="Millimetres a count of 16-bit depth.")
-    ] = 1.0,
-    folder: Folder = home.DEFAULT,
+        float | None,
+        typer.Option(
+            min=0.001, max=100, help="Of a folder or list: millimetres a count of 16-bit depth; 1."
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LIVEGATE_CAMERA_KEY_FILE", help="The camera's key, from `livegate keys export`."
+        ),
+    ] = None,
+    folder: Folder = None,
     redis: Redis = None,
-    partitions: Partitions = 4,
+    partitions: Partitions = None,
 ) -> None:
-    """Publish frames as a camera does; an unknown camera gets a key first."""
-    from deploy.watch.terminal import publish
+    """Publish frames as a camera does.
 
+    A new camera of a deployment on this machine gets a key first. One elsewhere has to know the
+    key already: with --redis, give --key-file.
+    """
+    from deploy.local.signals import stop_event
+    from loadtest.playback import play
+    from loadtest.sources import RENDERED, open_source
+    from workers.client.camera import Camera
+
+    if source == RENDERED and depth_unit_mm is not None:
+        raise typer.BadParameter(f"--depth-unit-mm is not of {RENDERED}: it has its own")
+    where = home.Home(folder or home.DEFAULT)
     address = _address(folder, redis, partitions)
-    key = home.Home(folder).key_of(camera_id)
-    sent = publish(address, camera_id, key, source, fps, seconds, depth_unit_mm)
+    home.check_camera_id(camera_id)
+    exported = _exported_key(key_file, redis, camera_id)
+    frames = open_source(source, depth_unit_mm or 1.0)
+    sender = Camera(
+        address.redis_url,
+        camera_id,
+        exported or where.key_of(camera_id),
+        partitions=address.partitions,
+        cluster=address.cluster,
+    )
+    try:
+        play(sender, frames, fps, seconds, stop_event())
+    finally:
+        sent = sender.close()
     typer.echo(
         f"acknowledged {sent.acknowledged}, dropped {sent.dropped}, unknown {sent.unknown}, "
         f"refused {sent.refused}" + (f"; last error: {sent.last_error}" if sent.last_error else "")
@@ -116,13 +205,15 @@ def decisions(
     follow: Annotated[bool, typer.Option(help="Go on with new ones until Ctrl-C.")] = False,
     last: Annotated[int, typer.Option(min=0, max=10_000, help="How many of the past.")] = 20,
     as_json: AsJson = False,
-    folder: Folder = home.DEFAULT,
+    folder: Folder = None,
     redis: Redis = None,
-    partitions: Partitions = 4,
+    partitions: Partitions = None,
 ) -> None:
     """Show decisions, the oldest first."""
     from deploy.watch.terminal import show_decisions
 
+    if camera is not None and not CAMERA_ID.fullmatch(camera):
+        raise typer.BadParameter(f"--camera: {camera!r:.80} is no camera id")
     address = _address(folder, redis, partitions)
     show_decisions(address, camera, last=last, follow_on=follow, as_json=as_json)
 
@@ -130,9 +221,9 @@ def decisions(
 @app.command()
 def status(
     as_json: AsJson = False,
-    folder: Folder = home.DEFAULT,
+    folder: Folder = None,
     redis: Redis = None,
-    partitions: Partitions = 4,
+    partitions: Partitions = None,
 ) -> None:
     """Show the backlog, partition by partition, and what the replicas say of themselves."""
     from deploy.watch.terminal import show_status
@@ -141,27 +232,48 @@ def status(
 
 
 def main() -> None:
-    """Run the command; an error that was foreseen is told in one line."""
+    """Run the command; an error that was foreseen is told in a line, or a line for each problem."""
+    flags: dict[str, bool] = {}
     try:
-        app()
+        app(obj=flags)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing is left to be flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
-        if not _is_foreseen(error):
+        lines = None if flags.get("debug") else lines_for(error)
+        if lines is None:
             raise
-        typer.echo(f"livegate: {error}", err=True)
+        for line in lines:
+            typer.echo(f"livegate: {line}", err=True)
+        if type(error).__name__ == "RayGone":  # not imported here: see deploy.local.stack
+            sys.stdout.flush()
+            os._exit(2)
         sys.exit(2)
 
 
-def _is_foreseen(error: Exception) -> bool:
-    from redis.exceptions import RedisError
-
-    own = type(error).__module__.partition(".")[0] in ("model", "workers", "loadtest", "deploy")
-    return own or isinstance(error, RedisError | FileExistsError | FileNotFoundError | ValueError)
-
-
-def _address(folder: Path, redis: str | None, partitions: int) -> home.Address:
+def _address(folder: Path | None, redis: str | None, partitions: int | None) -> home.Address:
+    if redis is not None and folder is not None:
+        raise typer.BadParameter("--folder and --redis both name a deployment: give one of them")
     if redis is not None:
-        home.Home(folder).prepare()
-        return home.Address(redis, partitions)
-    return home.Home(folder).address()
+        return home.Address(redis, partitions or 4)
+    if partitions is not None:
+        raise typer.BadParameter("--partitions goes with --redis: a deployment here tells its own")
+    return home.Home(folder or home.DEFAULT).address()
+
+
+def _exported_key(key_file: Path | None, redis: str | None, camera_id: str) -> bytes | None:
+    """Return the key of a key file, if one is given; a deployment elsewhere needs one."""
+    from workers.wire.keyring import read_keys
+
+    if key_file is None and redis is None:
+        return None
+    exported = {} if key_file is None else read_keys(key_file)
+    if camera_id not in exported:
+        raise NoKey(
+            f"no key of {camera_id}: where its deployment is, `livegate keys add {camera_id}` and "
+            f"`livegate keys export {camera_id} --out FILE`; here, --key-file FILE"
+        )
+    return exported[camera_id][0]

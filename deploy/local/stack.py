@@ -1,180 +1,229 @@
-"""Ray and the Serve application, started here from `ray_config.yaml` and stopped again."""
+"""Ray and the Serve application, started here from a Serve config and stopped again."""
 
-import logging
 import os
-import socket
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import yaml
-
 from deploy.errors import DeployError
-from deploy.local.signals import sheltered
-from workers.settings import WorkerSettings
+from deploy.local.config import DEPLOYMENT, ServeConfig
+from deploy.local.environment import import_ray
+from deploy.local.processes import descendants
+from deploy.local.progress import Patience, Tell, step
+from deploy.local.signals import block_terminal_signals, keep_handlers
 
-CONFIG = Path(__file__).resolve().parents[2] / "ray_config.yaml"
-APPLICATION = "livegate"
-DEPLOYMENT = "Worker"
-_START_S = 120.0
-_POLL_S = 0.1
-
-
-class ConfigError(DeployError):
-    """The Serve config can't be used; the message names the file and what is wrong in it."""
+_PATIENCE_S = 120.0
+_POLL_S = 0.25
+_TRIES = 3
+_VITAL = {"raylet", "gcs_server"}  # the processes that all others of Ray need
+# What runs whether a start gets anywhere or not: its processor time is no sign of progress.
+_STANDING = ("ray::ServeController", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 class DeployFailed(DeployError):
-    """The application does not start; the message is what Serve says of it."""
+    """The application does not start; the message has Ray's or Serve's reason, and the logs."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServeConfig:
-    """The content of a `ray_config.yaml`, and the parts of it that others need."""
+class RayGone(DeployError):
+    """Ray's processes were ended from outside, by whoever told all processes at once to stop.
 
-    content: dict[str, Any]
-
-    @property
-    def settings(self) -> WorkerSettings:
-        """The workers' settings."""
-        return WorkerSettings.model_validate(self.content["applications"][0]["args"])
-
-    @property
-    def http_url(self) -> str:
-        """Where the HTTP side is."""
-        options = self.content["http_options"]
-        return f"http://{options['host']}:{options['port']}"
-
-    @property
-    def target_utilisation(self) -> float:
-        """Part of its service rate that a replica is meant to carry."""
-        (deployment,) = self.content["applications"][0]["deployments"]
-        rule = deployment["autoscaling_config"]["policy"]["policy_kwargs"]["rule"]
-        return float(rule["target_utilisation"])
-
-    @property
-    def first_service_fps(self) -> float:
-        """Service rate that the policy assumes until a replica has reported its own."""
-        (deployment,) = self.content["applications"][0]["deployments"]
-        kwargs = deployment["autoscaling_config"]["policy"]["policy_kwargs"]
-        return float(kwargs["first_service_fps"])
-
-
-def load_config(
-    path: Path = CONFIG,
-    *,
-    url: str | None = None,
-    camera_keys: Path | None = None,
-    http_port: int | None = None,
-) -> ServeConfig:
-    """Read a Serve config, with what only this start knows put in its place.
-
-    Args:
-        path: the file.
-        url: of the server with the streams; None: the one in the file.
-        camera_keys: the cameras' key file; None: the one in the file.
-        http_port: None: the one in the file.
-
-    Raises:
-        ConfigError: the file is missing, or is not a config of this application.
-        pydantic.ValidationError: a setting can't be used.
+    Ray's library would go on looking for them and then abort this process: leave it with
+    `os._exit` once all else is cleaned up.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        application = content["applications"][0]
-        args = application["args"]
-        if url is not None:
-            # The policy's kwargs name the same mapping by a YAML alias, so this reaches it too.
-            args["stream"]["url"] = url
-        if camera_keys is not None:
-            args["camera_keys"] = str(camera_keys)
-        if http_port is not None:
-            content["http_options"]["port"] = http_port
-    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
-        raise ConfigError(f"{path}: not a Serve config of livegate: {error!r}") from error
-    config = ServeConfig(content)
-    WorkerSettings.model_validate(args)
-    return config
-
-
-def free_port(preferred: int) -> int:
-    """Return `preferred` if nothing listens there on loopback, else any free port."""
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
-def serve_application(config: ServeConfig) -> Iterator[None]:
+def serve_application(config: ServeConfig, tell: Tell = lambda _: None) -> Iterator[None]:
     """Run Ray and the application while the block runs; drain and stop both after it.
 
+    A start takes as long as it gets anywhere: on a busy machine, minutes.
+
     Args:
-        config: from `load_config`.
+        config: from `deploy.local.config.load_config`.
+        tell: is told what is waited for.
 
     Raises:
         DeployFailed: the application does not start.
+        RayGone: there was no Ray any more to drain the application.
     """
-    # Set before Ray starts, so that its processes inherit it. OpenCV reads the first when it is
-    # imported: a second bound on what a picture's header may claim.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 20))
-    os.environ.setdefault("RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "1")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray  # noqa: PLC0415 - it reads its environment when it is imported
-    from ray import serve  # noqa: PLC0415
-    from ray.serve.context import _get_global_client  # noqa: PLC0415 - as `serve run` does
-    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
+    import_ray()
+    import ray  # noqa: PLC0415 - after its environment is set
 
-    for name in ("ray", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with sheltered():
+        with step(tell, "Ray"), block_terminal_signals(), keep_handlers():
+            _start_ray()
+        with step(tell, "Ray Serve, with its HTTP side"):
+            _start_serve(config)
+        with step(tell, "the first replica, which loads and tests the model"):
+            _deploy(config)
+            _wait_until_running(config)
+        yield
+    finally:
+        if ray.is_initialized():
+            _drain(config.application)
+        ray.shutdown()  # kills what does not end
+
+
+def replica_states(application: str) -> dict[str, int]:
+    """Return the number of replicas in each state, as Serve names them: RUNNING, STARTING, ...
+
+    Raises:
+        DeployFailed: Serve is gone.
+    """
+    import ray  # noqa: PLC0415
+    from ray import serve  # noqa: PLC0415
+
+    try:
+        found = serve.status().applications.get(application)
+    except ray.exceptions.RayError as error:
+        raise _failed("Ray Serve is gone", str(error)) from error
+    if found is None or DEPLOYMENT not in found.deployments:
+        return {}
+    states = found.deployments[DEPLOYMENT].replica_states
+    return {str(getattr(state, "value", state)): number for state, number in states.items()}
+
+
+def _start_ray() -> None:
+    """Start Ray's processes; they end with this one, whatever ends it."""
+    import ray  # noqa: PLC0415
+
+    before = {process.pid for process in descendants()}
+    for attempt in range(1, _TRIES + 1):
+        try:
             ray.init(
                 address="local",
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
             )
-            schema = ServeDeploySchema.model_validate(config.content)
-            serve.start(
-                proxy_location=schema.proxy_location, http_options=schema.http_options.model_dump()
-            )
-        client: Any = _get_global_client()
-        client.deploy_apps(schema)
-        _wait_until_running()
-        yield
-    finally:
-        if ray.is_initialized():
-            serve.delete(APPLICATION)  # returns once the replicas are drained
-        ray.shutdown()
+        except Exception as error:
+            # It gives a node 30 s, which nothing moves. What it has started stays, in our way.
+            for process in descendants():
+                if process.pid not in before:
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)
+            ray.shutdown()
+            if attempt == _TRIES:
+                raise DeployFailed(
+                    f"Ray did not start, in {_TRIES} tries: {_first_line(error)} "
+                    "(its logs are in /tmp/ray/session_latest/logs)"
+                ) from error
+        else:
+            return
 
 
-def _wait_until_running() -> None:
+def _start_serve(config: ServeConfig) -> None:
+    import ray  # noqa: PLC0415
     from ray import serve  # noqa: PLC0415
 
-    give_up_s = time.monotonic() + _START_S
-    while time.monotonic() < give_up_s:
-        application = serve.status().applications.get(APPLICATION)
+    try:
+        serve.start(
+            proxy_location=config.proxy_location,
+            http_options=config.http,
+            logging_config=config.logging,
+        )
+    except TimeoutError:
+        # It waits 60 s for the proxy, which nothing moves. Both are there and go on starting:
+        # whether they get anywhere is looked at when the application is waited for.
+        return
+    except ray.exceptions.RayError as error:
+        raise _failed("Ray Serve did not start", str(error)) from error
+
+
+def _deploy(config: ServeConfig) -> None:
+    """Deploy the application as `serve run` does with the same file."""
+    from ray import serve  # noqa: PLC0415
+
+    from workers.app import deployment  # noqa: PLC0415
+
+    made = deployment(config.settings)
+    if config.options:
+        made = made.options(**config.options)
+    target = serve.RunTarget(
+        target=made.bind(config.settings),
+        name=config.application,
+        route_prefix=config.route_prefix,
+        logging_config=config.application_logging,
+    )
+    with suppress(TimeoutError):  # as above: the application is deployed by then
+        serve.run_many(
+            [target],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+
+
+def _wait_until_running(config: ServeConfig) -> None:
+    from ray import serve  # noqa: PLC0415
+
+    patience = Patience(_PATIENCE_S)
+    while True:
+        status = serve.status()
+        application = status.applications.get(config.application)
+        message = "" if application is None else _message(application)
         if application is not None:
-            if application.status == "RUNNING":
+            is_served = all(proxy.value == "HEALTHY" for proxy in status.proxies.values())
+            if application.status == "RUNNING" and is_served:
                 return
             if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise DeployFailed(application.message)
+                raise _failed("the application did not start", message)
+        # A message may hold a time that has passed, so it is no state.
+        state = (str(status.proxies), str(replica_states(config.application)))
+        if patience.is_over(state, _work_s()):
+            raise _failed(
+                f"the start got nowhere for {_PATIENCE_S:.0f} s",
+                message or f"proxies: {[proxy.value for proxy in status.proxies.values()]}",
+            )
         time.sleep(_POLL_S)
-    raise DeployFailed(f"the application did not start within {_START_S:.0f} s")
 
 
-def replica_states() -> dict[str, int]:
-    """Return the number of replicas in each state, as Serve names them: RUNNING, STARTING, ..."""
+def _drain(application: str) -> None:
+    """End the application once its replicas are drained.
+
+    Raises:
+        RayGone: there is no Ray to do it; what was left of it is killed.
+    """
     from ray import serve  # noqa: PLC0415
 
-    application = serve.status().applications.get(APPLICATION)
-    if application is None or DEPLOYMENT not in application.deployments:
-        return {}
-    states = application.deployments[DEPLOYMENT].replica_states
-    return {str(getattr(state, "value", state)): number for state, number in states.items()}
+    def delete() -> None:
+        with suppress(Exception, SystemExit):  # a controller that is not there drains none
+            serve.delete(application)
+
+    draining = threading.Thread(target=delete, name="drain", daemon=True)
+    draining.start()
+    while draining.is_alive():
+        programs = {each.title.split(" ")[0].rpartition("/")[2] for each in descendants()}
+        if not programs >= _VITAL:
+            for process in descendants():
+                if process.title.startswith("ray::") or "/ray/" in process.title:
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)
+            raise RayGone("Ray was ended from outside: frames in flight stay in the stream")
+        draining.join(_POLL_S)
+
+
+def _message(application: Any) -> str:  # noqa: ANN401 - Ray's type
+    of_deployments = [str(each.message) for each in application.deployments.values()]
+    return str(application.message) or next(filter(None, of_deployments), "")
+
+
+def _work_s() -> float:
+    """Return the processor time of those who are to start: Ray's workers."""
+    return sum(
+        process.cpu_s
+        for process in descendants()
+        if process.title.startswith("ray::") and not process.title.startswith(_STANDING)
+    )
+
+
+def _failed(what: str, reason: str) -> DeployFailed:
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    last = lines[-1] if lines else "no reason is given"
+    return DeployFailed(f"{what}: {last} (logs are in /tmp/ray/session_latest/logs/serve)")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), repr(error))

@@ -1,57 +1,165 @@
 """`livegate up`: a deployment on this machine, until it is told to stop."""
 
-import signal
-import threading
+import asyncio
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from deploy.local.config import CONFIG, ConfigError, ServeConfig, load_config
 from deploy.local.home import Address, Home
-from deploy.local.server import embedded_server
-from deploy.local.stack import CONFIG, free_port, load_config, replica_states, serve_application
+from deploy.local.ports import check_port
+from deploy.local.progress import Tell, tell_on
+from deploy.local.server import ServerFailed, embedded_server
+from deploy.local.signals import interrupt_on_stop, stop_event
+from deploy.local.stack import replica_states, serve_application
+from model.errors import ModelError
+from workers.stream.connection import connect
+from workers.stream.failure import FAILURES, Failure, failure_of
+from workers.wire import keys
+from workers.wire.keyring import KeyFileError, read_keys
+from workers.wire.server_url import hidden
 
 _LOOK_S = 2.0
+_LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
+_URL = ("applications", 0, "args", "stream", "url")
 
 
 def run_deployment(home: Home, path: Path | None, redis_url: str | None, console: Console) -> None:
-    """Run a deployment until SIGINT or SIGTERM; then drain it.
+    """Run a deployment until Ctrl-C, SIGTERM or the end of its terminal; then drain it.
 
     Args:
         home: its folder.
         path: its Serve config; None: the shipped one.
-        redis_url: its server; None: an embedded one.
+        redis_url: a server that runs; None: the one that the config names, which is started here
+            if it is on loopback.
         console: where to tell what happens.
     """
+    interrupt_on_stop()
+    tell = tell_on(console)
+    config = load_config(path or CONFIG)
     home.prepare()
-    stop = threading.Event()
     with ExitStack() as cleanup:
-        if redis_url is None:
-            console.print(f"starting the embedded server, data in {home.server_folder} ...")
-            redis_url = cleanup.enter_context(embedded_server(home.server_folder, free_port(6379)))
-        config = load_config(
-            path or CONFIG,
-            url=redis_url,
-            camera_keys=home.key_file.resolve(),
-            http_port=free_port(8000),
-        )
-        settings = config.settings.stream
-        console.print("starting Ray and the replicas ...")
-        cleanup.enter_context(serve_application(config))
-        address = Address(redis_url, settings.partitions, settings.cluster, config.http_url)
-        cleanup.enter_context(home.announce(address))
-        console.print(f"frames and decisions: {redis_url}")
-        console.print(f"status:               {config.http_url}/v1/status")
-        console.print(f"camera keys:          {home.key_file}")
-        console.print("connect a camera:     livegate camera --id gate-1")
-        console.print("watch:                livegate decisions --follow")
-        console.print("Ctrl-C drains and stops it.")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        cleanup.enter_context(home.occupied())
+        config = _checked(config, home)
+        server = None
+        if redis_url is None and (embedded := _embedded(config)) is not None:
+            host, port = embedded
+            server = cleanup.enter_context(
+                embedded_server(home.server_folder, port, host, tell=tell)
+            )
+        else:
+            config = config if redis_url is None else config.with_redis(redis_url)
+            _check_server(config)
+        cleanup.enter_context(serve_application(config, tell))
+        cleanup.enter_context(home.announced(_address(config)))
+        stop = stop_event()
+        _say_where(config, tell)
         last: dict[str, int] = {}
         while not stop.wait(_LOOK_S):
-            now = replica_states()
+            if server is not None and not server.is_running:
+                raise ServerFailed(f"the embedded server has ended: see {server.log}")
+            now = replica_states(config.application)
             if now != last:
-                console.print(f"replicas: {now}", highlight=False)
+                tell(f"replicas: {now}")
                 last = now
-        console.print("draining ...")
+        tell("draining ...")
+
+
+def _checked(config: ServeConfig, home: Home) -> ServeConfig:
+    """Look for all that the config names, before anything starts, and put whole paths into it."""
+    from model.serving.bundle import find_bundle  # noqa: PLC0415 - it takes seconds
+
+    settings = config.settings
+    found: dict[str, Any] = {}
+    try:
+        found["bundle"] = str(find_bundle(settings.bundle))
+    except ModelError as error:
+        raise ConfigError(f"{_where(config, 'bundle')}: {error}") from error
+    if settings.camera_keys is not None:
+        key_file = (home.folder / settings.camera_keys).resolve()
+        try:
+            read_keys(key_file)
+        except KeyFileError as error:
+            raise ConfigError(
+                f"{_where(config, 'camera_keys')}: {error} (a relative path is taken from "
+                f"{home.folder})"
+            ) from error
+        found["camera_keys"] = key_file
+    if config.http_url:
+        check_port(
+            config.where("http_options", "port"),
+            config.http["host"],
+            config.http["port"],
+            "stop what listens there, or set another one in a copy of the config (--config)",
+        )
+    return config.with_args(**found)
+
+
+def _embedded(config: ServeConfig) -> tuple[str, int] | None:
+    """Return host and port of the server that is to be started here; None: it runs elsewhere."""
+    url = urlsplit(config.settings.stream.url)
+    host = _LOOPBACK.get(url.hostname or "")
+    if url.scheme not in ("redis", "rediss") or host is None:
+        return None
+    place = config.where(*_URL)
+    if url.scheme == "rediss" or url.password or config.settings.stream.cluster:
+        raise ConfigError(
+            f"{place}: the server that is started on loopback has no TLS, no password, and is no "
+            "cluster: to use one that runs there, name it with --redis"
+        )
+    port = url.port or 6379
+    check_port(
+        place,
+        host,
+        port,
+        f"to use the server that runs there, add --redis redis://{host}:{port}/0; "
+        "or set another port in a copy of the config (--config)",
+    )
+    return host, port
+
+
+def _check_server(config: ServeConfig) -> None:
+    """Say at once if the server can't be used; one that is not ready yet is waited for later."""
+    stream = config.settings.stream
+
+    async def ask() -> None:
+        servers = connect(stream.url, cluster=stream.cluster)
+        try:
+            await servers.execute(keys.members(0), "PING")
+        finally:
+            await servers.aclose()
+
+    try:
+        asyncio.run(ask())
+    except FAILURES as error:
+        failure = failure_of(error)
+        if failure is Failure.LINE or not failure.is_transient:
+            raise
+
+
+def _address(config: ServeConfig) -> Address:
+    stream, key_file = config.settings.stream, config.settings.camera_keys
+    return Address(
+        stream.url,
+        stream.partitions,
+        stream.cluster,
+        config.http_url,
+        "" if key_file is None else str(key_file),
+    )
+
+
+def _say_where(config: ServeConfig, tell: Tell) -> None:
+    settings = config.settings
+    tell(f"frames and decisions: {hidden(settings.stream.url)}")
+    tell(f"status:               {config.http_url}/v1/status" if config.http_url else "no HTTP")
+    tell(f"camera keys:          {settings.camera_keys or 'none: unsigned frames are taken'}")
+    tell("connect a camera:     livegate camera --id gate-1")
+    tell("watch:                livegate decisions --follow")
+    tell("Ctrl-C drains and stops it.")
+
+
+def _where(config: ServeConfig, field: str) -> str:
+    return config.where("applications", 0, "args", field)

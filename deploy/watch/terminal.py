@@ -1,11 +1,8 @@
-"""What `livegate camera`, `decisions` and `status` do with a running deployment."""
+"""What `livegate decisions` and `livegate status` show of a running deployment."""
 
 import asyncio
 import itertools
 import json
-import signal
-import threading
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
@@ -15,37 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.home import Address
-from loadtest.sources import open_source
-from workers.client.camera import Camera
+from deploy.local.signals import stop_signals
 from workers.client.door import follow
-from workers.client.outbox import Sent
 from workers.stream.backlog import read_backlog
 from workers.stream.connection import Servers, connect
 from workers.wire import keys
 from workers.wire.decision import Decision, unpack_decision
-
-
-def publish(  # noqa: PLR0913, PLR0917 - the options of one command
-    address: Address,
-    camera_id: str,
-    key: bytes,
-    source: str,
-    fps: float,
-    seconds: float,
-    depth_unit_mm: float,
-) -> Sent:
-    """Publish a source's frames on their schedule, until the time is up or Ctrl-C."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    camera = Camera(address.redis_url, camera_id, key, partitions=address.partitions)
-    start_s = time.monotonic()
-    for count, frame in enumerate(open_source(source, depth_unit_mm)):
-        at_s = count / fps
-        if (seconds and at_s >= seconds) or stop.wait(max(0, start_s + at_s - time.monotonic())):
-            break
-        camera.publish(frame.planes, presentation_id=frame.name, face_box=frame.face_box)
-    return camera.close()
 
 
 def show_decisions(
@@ -69,11 +41,13 @@ def show_status(address: Address, *, as_json: bool) -> None:
         table.add_row(*(str(row[cell]) for cell in cells))
     console = Console()
     console.print(table)
-    if replica:
+    if "replica" in replica:
         told = Table("replica that answered", "", title=str(replica["model"]))
         for name, value in replica["replica"].items():
             told.add_row(name, str(value))
         console.print(told)
+    elif replica:
+        console.print(f"no replica answers: {replica['http_error']}", soft_wrap=True)
 
 
 async def _show_decisions(
@@ -105,7 +79,7 @@ async def _show_decisions(
 
 async def _new(client: Servers, after: dict[str, str]) -> AsyncIterator[Decision]:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stream = follow(client, after)
     stopped = asyncio.ensure_future(stop.wait())
@@ -145,13 +119,15 @@ async def _figures(address: Address) -> list[dict[str, int]]:
 
 
 def _replica(http_url: str) -> dict[str, Any]:
+    """Return what a replica says of itself, or why none does; nothing if there is no HTTP."""
     if not http_url:
         return {}
+    url = f"{http_url}/v1/status"
     try:
-        with urllib.request.urlopen(f"{http_url}/v1/status", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own URL
             status: dict[str, Any] = json.load(answer)
-    except OSError:
-        return {}
+    except (OSError, ValueError) as error:
+        return {"http_error": f"{url}: {error}"}
     return {"model": status["model"], "replica": status["replica"]}
 
 

@@ -1,4 +1,4 @@
-"""Face crops of a list file, in memory, and what training does to them."""
+"""A data set: the face crops of a list file in memory, and their augmentation."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from model.data.lists import ListError
 from model.data.planes import (
+    CROP_MARGIN,
     MODALITIES,
+    DepthKind,
     PlaneBatch,
     PlaneError,
     Planes,
@@ -22,13 +24,13 @@ from model.data.planes import (
 from model.data.readers import DatasetError, Sample, read_samples
 from model.data.tensors import PlaneTensors
 
-# Values of a sensor that sees nothing stay below this.
+# Upper limit of the noise of a sensor in the dark, in grey levels.
 _DARK = 24
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """All samples of a list.
+    """The samples of a list.
 
     Attributes:
         size: side of the network's input, px.
@@ -37,6 +39,7 @@ class Dataset:
         planes: (N, S, S) each, uint8 and uint16, with what is present; S is `stored_px(size)`.
         label: (N,) int64, 1 = bona fide.
         species: PAI species of each, `bona_fide`, or `attack` where the data set does not tell.
+        depth_kind: what the values of `planes.depth` stand for.
     """
 
     size: int
@@ -45,13 +48,14 @@ class Dataset:
     planes: PlaneBatch
     label: NDArray[np.int64]
     species: tuple[str, ...]
+    depth_kind: DepthKind = "millimetres"
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.label)
 
     def thinned(self, every: int) -> "Dataset":
-        """Return every so manieth sample, the first one among them."""
+        """Return every `every`-th sample, from the first on."""
         planes = self.planes
         return Dataset(
             size=self.size,
@@ -65,28 +69,28 @@ class Dataset:
             ),
             label=self.label[::every],
             species=self.species[::every],
+            depth_kind=self.depth_kind,
         )
 
     def batch(self, rows: NDArray[np.int64]) -> PlaneTensors:
-        """Return rows as evaluation sees them: the middle, as it is."""
+        """Return rows as evaluation uses them: the unchanged middle of each crop."""
         start = (stored_px(self.size) - self.size) // 2
         return _stored(self.planes, rows, np.full((len(rows), 2), start), self.size)
 
     def augmented(
         self, rows: NDArray[np.int64], chances: "Chances", rng: np.random.Generator
     ) -> tuple[PlaneTensors, torch.Tensor]:
-        """Return rows as training sees them: cropped anywhere, flipped, shaded, planes spoiled.
+        """Return rows as training uses them: randomly cropped, flipped, shaded and degraded.
 
-        Crop and flip are the same for all modalities of a sample: they are registered to each
-        other, and stay so.
+        Crop and flip are the same for all modalities of a sample, so that they stay registered.
 
         Args:
-            rows: which samples.
-            chances: of what is done to planes.
-            rng: all chance comes from here.
+            rows: (B,) row numbers.
+            chances: probabilities of the degradations.
+            rng: source of all random numbers.
 
         Returns:
-            The samples, and which of their planes are there but blind, (B, 3) bool.
+            The samples, and which of their planes are present but blind, (B, 3) bool.
         """
         starts = rng.integers(0, stored_px(self.size) - self.size + 1, (len(rows), 2))
         stored = _stored(self.planes, rows, starts, self.size, rng.random(len(rows)) < 0.5)
@@ -101,20 +105,20 @@ class Dataset:
         chosen = torch.from_numpy(rng.integers(0, len(MODALITIES), len(rows)))
         is_blind = torch.nn.functional.one_hot(chosen, len(MODALITIES)).bool()
         is_blind &= torch.from_numpy(rng.random(len(rows)) < chances.blinding)[:, None]
-        # Something is left that shows the face.
+        # At least one plane is left that shows the face.
         is_blind &= shaded.present & (shaded.present.sum(1) > 1)[:, None]
         return blinded(shaded, is_blind, rng), is_blind
 
 
 @dataclass(frozen=True, slots=True)
 class Chances:
-    """How often training spoils planes.
+    """Probabilities with which training degrades a sample, each in [0, 1].
 
     Attributes:
-        dropout: that a sample loses one or two of its modalities.
-        blinding: that one of its planes shows nothing, but is there.
-        covering: that a part of the face is hidden, from all modalities alike: an attack of another
-            species may be bona fide just where those in training are not.
+        dropout: it loses one or two of its modalities.
+        blinding: one of its planes is present but shows nothing.
+        covering: a part of the face is hidden in all modalities alike, because an attack of another
+            species may look bona fide just where those in training do not.
     """
 
     dropout: float = 0.0
@@ -123,12 +127,12 @@ class Chances:
 
 
 def blinded(stored: PlaneTensors, is_blind: torch.Tensor, rng: np.random.Generator) -> PlaneTensors:
-    """Return samples some of whose planes show nothing: noise in the dark, or no depth at all.
+    """Return samples with some planes replaced by what a blind sensor gives: noise, or no depth.
 
     Args:
-        stored: a batch.
-        is_blind: (B, 3) bool, which planes.
-        rng: of the noise.
+        stored: B samples.
+        is_blind: (B, 3) bool, the planes to replace.
+        rng: source of the noise.
     """
     rgb, depth, ir = is_blind.unbind(1)
     dark = torch.from_numpy(rng.integers(0, _DARK, (*stored.rgb.shape[:3], 4), np.uint8))
@@ -140,27 +144,29 @@ def blinded(stored: PlaneTensors, is_blind: torch.Tensor, rng: np.random.Generat
 
 
 def stored_px(size: int) -> int:
-    """Return the side at which crops are kept for a network of `size` px, which training cuts out.
+    """Return the side, in px, of the stored crops from which training cuts inputs of `size` px.
 
     Source: the recipe on record, 112 out of 124.
     """
     return round(size * 124 / 112)
 
 
-def load_dataset(path: Path, size: int) -> Dataset:
-    """Read a list and all the pictures it names.
+def load_dataset(path: Path, size: int, *, bona_fide_alone: bool = False) -> Dataset:
+    """Read a list and all images that it names.
 
     Args:
         path: any list that `model.data.readers` knows.
         size: side of the network's input, px.
+        bona_fide_alone: whether the list may be without attacks.
 
     Raises:
         model.data.lists.ListError: the list breaks a rule, or has samples of one class only.
-        model.data.readers.DatasetError: a picture can't be read.
+        model.data.readers.DatasetError: a picture can't be read, or some depth is in millimetres
+            and some of 8 bits.
     """
     samples = read_samples(path)
     count = sum(sample.label for sample in samples)
-    if count in (0, len(samples)):
+    if count == 0 or (count == len(samples) and not bona_fide_alone):
         raise ListError(
             f"{path}: {count} of {len(samples)} samples are bona fide: a class is empty"
         )
@@ -173,13 +179,22 @@ def load_dataset(path: Path, size: int) -> Dataset:
         present=np.ones((len(samples), len(MODALITIES)), np.bool_),
     )
 
+    kinds: list[DepthKind] = ["millimetres"] * len(samples)
+
     def read(row: int) -> None:
         planes = _read(samples[row], side)
+        kinds[row] = planes.depth_kind
         for name in MODALITIES:
             getattr(batch, name)[row] = getattr(planes, name)
 
     with ThreadPoolExecutor(2) as pool:
-        deque(pool.map(read, range(len(samples))), maxlen=0)  # raises what a read raised
+        deque(pool.map(read, range(len(samples))), maxlen=0)  # re-raises errors
+    for sample, kind in zip(samples, kinds, strict=True):
+        if kind != kinds[0]:
+            raise DatasetError(
+                f"{sample.where}: {sample.name} has {kind} depth, {samples[0].name} has {kinds[0]} "
+                "depth: a list must hold one kind of depth"
+            )
     return Dataset(
         size=size,
         where=tuple(sample.where for sample in samples),
@@ -187,13 +202,14 @@ def load_dataset(path: Path, size: int) -> Dataset:
         planes=batch,
         label=np.array([sample.label for sample in samples], np.int64),
         species=tuple(sample.species for sample in samples),
+        depth_kind=kinds[0],
     )
 
 
 def batches(
     count: int, size: int, rng: np.random.Generator | None = None
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield row numbers in batches: in order, or in the order that `rng` shuffles them into."""
+    """Yield row numbers in batches of `size`: in order, or shuffled by `rng`."""
     order = np.arange(count) if rng is None else rng.permutation(count)
     for start in range(0, count, size):
         yield order[start : start + size]
@@ -201,7 +217,7 @@ def batches(
 
 def _read(sample: Sample, side: int) -> Planes:
     try:
-        return crop_planes(*sample.load(), None, side, 0.0)
+        return crop_planes(*sample.load(), sample.face_box, side, CROP_MARGIN)
     except DatasetError as error:
         raise DatasetError(f"{sample.where}: {error}") from error
     except PlaneError as error:
@@ -240,7 +256,7 @@ def _drop(present: torch.Tensor, dropout: float, rng: np.random.Generator) -> to
 
 
 def _covered(stored: PlaneTensors, covering: float, rng: np.random.Generator) -> PlaneTensors:
-    """Hide a rectangle of some samples: black, and a hole in depth, as outside of a plane.
+    """Hide a rectangle of some samples: black, and a hole in depth, as outside a plane.
 
     Source: Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
     """
@@ -254,6 +270,6 @@ def _covered(stored: PlaneTensors, covering: float, rng: np.random.Generator) ->
 
 
 def subsets() -> Iterator[tuple[str, ...]]:
-    """Yield the 7 sets of modalities that a frame can have."""
+    """Yield the 7 non-empty sets of modalities, each in the order of `MODALITIES`."""
     for bits in range(1, 1 << len(MODALITIES)):
         yield tuple(name for bit, name in enumerate(MODALITIES) if bits >> bit & 1)

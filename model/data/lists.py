@@ -1,10 +1,7 @@
 """CASIA-SURF's list files: one sample a line, `rgb depth ir label`, 1 = bona fide.
 
-Paths are relative to the folder the list lies in. A list that can't be trusted is refused as a
-whole, with the file and the line: a sample that is skipped in silence changes every figure that is
-computed later.
-
-    ListError(ValueError)   the list can't be read; no sample of it is used
+Paths are relative to the list's folder. A list that breaks a rule is refused as a whole, with file
+and line: a sample that is skipped silently changes every figure that is computed later.
 """
 
 import os

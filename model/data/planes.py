@@ -4,9 +4,9 @@ Crop and resize happen on the CPU, in OpenCV (which releases the interpreter loc
 scales values is a part of the network, `model/network/normalise.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 from model.errors import ModelError
 
 MODALITIES = ("rgb", "depth", "ir")
-
+# Part of a face box's longer side that is kept on each side of it, where a data set has boxes.
+CROP_MARGIN = 0.2
 _MAX_BOX = 4
+# Planes of one scene have the same aspect ratio, but for the rounding of their sides to whole px.
+_MAX_SKEW = 0.02
 
 Image = NDArray[Any]
 Box = tuple[float, float, float, float]
+# What a stored depth value stands for: a distance, or a grey value such as CASIA-SURF's.
+DepthKind = Literal["millimetres", "8-bit"]
 
 
 class PlaneError(ModelError):
@@ -34,11 +39,19 @@ class Planes:
         rgb: (S, S, 3) uint8, RGB order.
         depth: (S, S) uint16 mm, 0 = hole; or 8-bit values as CASIA-SURF stores them, widened.
         ir: (S, S) uint8.
+        depth_kind: what the values of `depth` stand for.
+        face_px: shorter side of the face in the plane that has the fewest px for it, as far as the
+            planes show it; None: not known.
+        face_inside: part of the face box that lies inside the planes, [0, 1].
     """
 
     rgb: NDArray[np.uint8] | None = None
     depth: NDArray[np.uint16] | None = None
     ir: NDArray[np.uint8] | None = None
+    _: KW_ONLY
+    depth_kind: DepthKind = "millimetres"
+    face_px: float | None = None
+    face_inside: float = 1.0
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -87,7 +100,8 @@ def crop_planes(
         depth.
 
     Raises:
-        PlaneError: no plane, a wrong type or shape, or a box that lies outside.
+        PlaneError: no plane, a wrong type or shape, planes of different aspect ratios, or a box
+            that lies outside.
     """
     given = {"rgb": rgb, "depth": depth, "ir": ir}
     planes = {name: plane for name, plane in given.items() if plane is not None}
@@ -95,20 +109,39 @@ def crop_planes(
         raise PlaneError("there is no plane at all")
     for name, plane in planes.items():
         _check(name, plane)
-    height, width = next(iter(planes.values())).shape[:2]
-    square = None
-    if face_box is not None:
-        x, y, w, h = face_box
-        if not (x < width and y < height and x + w > 0 and y + h > 0):
-            raise PlaneError(f"face_box {face_box} lies outside the {width} x {height} px plane")
-        if not max(w, h) <= _MAX_BOX * max(width, height):
-            # The border around the plane would cost gigabytes.
-            raise PlaneError(f"face_box {face_box} is far larger than {width} x {height} px")
-        left, top, side, _ = square_around(face_box, margin)
-        # In parts of the plane, so that it fits planes of other sizes.
-        square = (left / width, top / height, side / width, side / height)
-    cut: dict[str, Any] = {name: _cut(plane, square, size, name) for name, plane in planes.items()}
-    return Planes(**cut)
+    kind: DepthKind = "8-bit" if depth is not None and depth.dtype == np.uint8 else "millimetres"
+    if face_box is None:
+        cut: dict[str, Any] = {
+            name: _resize(name, plane, size, size) for name, plane in planes.items()
+        }
+        face_px = min(min(plane.shape[:2]) for plane in planes.values())
+        return Planes(**cut, depth_kind=kind, face_px=float(face_px))
+    height, width = _common_size(planes)
+    visible = _visible(face_box, width, height)
+    left, top, side, _ = square_around(face_box, margin)
+    # In parts of the plane, so that it fits planes of other sizes.
+    square = (left / width, top / height, side / width, side / height)
+    return Planes(
+        **{name: _cut(name, plane, square, size) for name, plane in planes.items()},
+        depth_kind=kind,
+        face_px=min(
+            min(visible[0] * plane.shape[1] / width, visible[1] * plane.shape[0] / height)
+            for plane in planes.values()
+        ),
+        face_inside=visible[0] * visible[1] / (face_box[2] * face_box[3]),
+    )
+
+
+def in_millimetres(planes: Planes, unit_mm: float) -> Planes:
+    """Return planes whose depth, in counts of `unit_mm`, is in mm; 8-bit depth has no unit.
+
+    A depth beyond 65.5 m is as good as none: a hole, never another, nearer depth.
+    """
+    if planes.depth is None or planes.depth_kind != "millimetres" or unit_mm == 1.0:
+        return planes
+    depth_mm = np.rint(planes.depth * unit_mm)
+    depth_mm[depth_mm > np.iinfo(np.uint16).max] = 0
+    return replace(planes, depth=depth_mm.astype(np.uint16))
 
 
 def square_around(box: Box, margin: float) -> Box:
@@ -172,27 +205,71 @@ def _check(name: str, plane: Image) -> None:
         )
 
 
-def _cut(plane: Image, square: Box | None, size: int, name: str) -> Image:
-    if square is not None:
-        plane = _window(plane, square)
+def _common_size(planes: Mapping[str, Image]) -> tuple[int, int]:
+    """Return (height, width) px of the plane that a face box is told in: the first there is."""
+    (first, reference), *others = planes.items()
+    height, width = reference.shape[:2]
+    for name, plane in others:
+        skew = plane.shape[1] * height / (plane.shape[0] * width)
+        if abs(skew - 1) > _MAX_SKEW + 1 / min(plane.shape[:2]):
+            raise PlaneError(
+                f"{first} is {height} x {width} px and {name} {plane.shape[0]} x {plane.shape[1]}: "
+                "planes that are registered to each other have one aspect ratio; crop them to what "
+                "all of them show"
+            )
+    return height, width
+
+
+def _visible(box: Box, width: int, height: int) -> tuple[float, float]:
+    """Return width and height, px, of what a plane shows of a box."""
+    x, y, w, h = box
+    across, down = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
+    if not (across > 0 and down > 0):
+        raise PlaneError(f"face_box lies outside the {height} x {width} px plane")
+    if not max(w, h) <= _MAX_BOX * max(width, height):
+        raise PlaneError(f"face_box is far larger than the {height} x {width} px plane")
+    return across, down
+
+
+def _cut(name: str, plane: Image, square: Box, size: int) -> Image:
+    """Return what a plane shows of a square, at the place it has there; the rest stays black."""
+    height, width = plane.shape[:2]
+    columns = _span(square[0], square[2], width, size)
+    rows = _span(square[1], square[3], height, size)
+    inside = plane[rows.source, columns.source]
+    across, down = columns.target.stop - columns.target.start, rows.target.stop - rows.target.start
+    if (across, down) == (size, size):
+        return _resize(name, inside, size, size)
+    cut = np.zeros((size, size, *plane.shape[2:]), np.uint16 if name == "depth" else np.uint8)
+    if inside.size and across and down:
+        cut[rows.target, columns.target] = _resize(name, inside, across, down)
+    return cut
+
+
+class _Span(NamedTuple):
+    """Which px along a side of the plane go to which px of the result."""
+
+    source: slice
+    target: slice
+
+
+def _span(start: float, length: float, limit: int, size: int) -> _Span:
+    """Return the span of a square that starts and is as long as said, in parts of the plane."""
+    first = round(start * limit)
+    last = max(first + 1, round((start + length) * limit))
+    inner = min(max(first, 0), limit), min(max(last, 0), limit)
+    scale = size / (last - first)
+    return _Span(
+        slice(*inner), slice(round((inner[0] - first) * scale), round((inner[1] - first) * scale))
+    )
+
+
+def _resize(name: str, plane: Image, width: int, height: int) -> Image:
     if name == "depth":
         # Never blend a surface with a hole, or with another surface: that makes depths which
         # nothing in the scene has.
-        resized = cv2.resize(plane, (size, size), interpolation=cv2.INTER_NEAREST)
+        resized = cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST)
         return resized.astype(np.uint16, copy=False)
-    shrinks = min(plane.shape[:2]) >= size
+    shrinks = plane.shape[0] >= height and plane.shape[1] >= width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(plane, (size, size), interpolation=method)
-    return resized.astype(np.uint8, copy=False)
-
-
-def _window(plane: Image, square: Box) -> Image:
-    height, width = plane.shape[:2]
-    left, top = round(square[0] * width), round(square[1] * height)
-    right = max(left + 1, round((square[0] + square[2]) * width))
-    bottom = max(top + 1, round((square[1] + square[3]) * height))
-    inside = plane[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
-    borders = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
-    if any(borders):
-        inside = cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT, value=0)
-    return np.ascontiguousarray(inside)
+    return cv2.resize(plane, (width, height), interpolation=method)

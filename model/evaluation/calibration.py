@@ -1,77 +1,138 @@
 """Calibration: a threshold for each set of modalities, with what is known about it.
 
-The target is met with confidence, not on the sample: the upper end of the rate's one-sided
-Clopper-Pearson interval must not exceed it. A sample that is too small to say so is refused.
+The target is met with confidence, not just on the sample: the upper end of the rate's one-sided
+Clopper-Pearson interval must not exceed it. A sample that is too small to show that is refused.
 """
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.data.dataset import Dataset, subsets
 from model.data.planes import MODALITIES
-from model.errors import ModelError
-from model.evaluation.metrics import Rate, judge, refuse_swapped
+from model.errors import ModelError, check_choice, check_number
+from model.evaluation.metrics import MetricError, Rate, judge, refuse_swapped
 from model.evaluation.scoring import score
-from model.network.mmfcnn import default_device
+from model.network.device import default_device
+from model.runs.progress import Advance, ignore
 from model.serving.bundle import Bundle, Threshold
 
 Target = Literal["apcer", "bpcer"]
-# A set of modalities whose other rate is worse than this gets no threshold: such frames then get
-# `no_decision`, neither a guess nor a locked door that nobody can explain.
+# A set of modalities whose other error rate is higher than this gets no threshold: such frames then
+# get `no_decision`, instead of a guess or of a door that stays locked for no visible reason.
 _MAX_OTHER = {"apcer": 0.3, "bpcer": 0.1}
+# Bona fide presentations refused at the bundle's own threshold before a list of bona fide alone is
+# taken for a list of attacks.
+_MAX_REFUSED = 0.75
 
 
 class CalibrationError(ModelError):
     """The sample can't support the target; the message says what it takes."""
 
 
-def calibrate(
-    bundle: Bundle, dataset: Dataset, target: Target, rate: float, confidence: float = 0.95
+class Goal(NamedTuple):
+    """What the thresholds must meet.
+
+    Attributes:
+        target: error rate that is limited: `apcer`, of the worst species, or `bpcer`.
+        rate: its limit, (0, 1).
+        confidence: with which the limit is shown, [0.5, 1).
+    """
+
+    target: Target
+    rate: float
+    confidence: float = 0.95
+
+    def check(self) -> None:
+        """Return if the fields make sense.
+
+        Raises:
+            SettingError: a field breaks its rule.
+        """
+        check_choice("target", self.target, tuple(_MAX_OTHER))
+        check_number(self.target, self.rate, 1e-9, 1 - 1e-9)
+        check_number("confidence", self.confidence, 0.5, 1 - 1e-9)
+
+
+def calibrate(  # noqa: PLR0913, PLR0917 - the goal's three parts are what a caller types
+    bundle: Bundle,
+    dataset: Dataset,
+    target: Target,
+    rate: float,
+    confidence: float = 0.95,
+    required: Sequence[str] | None = None,
+    advance: Advance = ignore,
 ) -> Bundle:
-    """Return the bundle with thresholds for a target rate, a new version of it; not yet saved.
+    """Return a new version of a bundle, with thresholds that meet a target; not yet saved.
+
+    Bona fide presentations alone are enough for the target `bpcer`. APCER is then unknown, so only
+    the sets of modalities that the bundle has a threshold for get a new one.
 
     Args:
         bundle: its thresholds are replaced.
-        dataset: of subjects that the network was not trained on; one site, one kind of camera.
-        target: `apcer`, of the worst species, or `bpcer`.
-        rate: that it must not exceed, (0, 1).
-        confidence: of saying so, (0, 1).
+        dataset: subjects that the network was not trained on; one site, one kind of camera.
+        target: error rate that is limited: `apcer`, of the worst species, or `bpcer`.
+        rate: its limit, (0, 1).
+        confidence: with which the limit is shown, [0.5, 1).
+        required: modalities without which the new version makes no decision; None: those of
+            the bundle.
+        advance: called with the amount of work done, in sets of modalities.
 
     Raises:
-        CalibrationError: the sample is too small, or all modalities together miss the target's
-            other side.
+        SettingError: an argument breaks its rule.
+        CalibrationError: the sample is too small, or with all modalities the other error rate is
+            too high.
+        model.evaluation.scoring.DepthKindMismatch: the depth is of another kind than the network's.
         model.evaluation.metrics.MetricError: a class is empty, the classes are swapped, or a
             score is not a number.
     """
-    if not 0 < rate < 1:
-        raise CalibrationError(f"the target must be between 0 and 1, is {rate}")
+    goal = Goal(target, rate, confidence)
+    goal.check()
+    required = bundle.required if required is None else required
+    for name in required:
+        check_choice("required", name, MODALITIES)
+    has_attacks = bool((dataset.label == 0).any())
+    if target == "apcer" and not has_attacks:
+        raise CalibrationError("APCER needs attack presentations, the list has bona fide alone")
     thresholds: dict[str, Threshold] = {}
     network = bundle.network.to(default_device())
     for modalities in subsets():
-        scores = score(network, dataset, modalities)
+        key = "+".join(modalities)
+        if not set(required) <= set(modalities) or not (has_attacks or key in bundle.thresholds):
+            continue
+        scores = score(network, dataset, modalities, advance)
         if modalities == MODALITIES:
-            refuse_swapped(scores, dataset.label)
-        pick = _for_apcer if target == "apcer" else _for_bpcer
-        value = pick(scores, dataset, rate, confidence)  # above 1 where attacks saturate: none pass
-        found = _figures(scores, dataset, value, target, rate, confidence)
-        other = found["bpcer"] if target == "apcer" else found["apcer"]
-        if other <= _MAX_OTHER[target]:
-            thresholds["+".join(modalities)] = Threshold(value, found)
+            _refuse_swapped(scores, dataset, bundle)
+        made = _threshold(scores, dataset, goal)
+        other = made.calibration["bpcer" if target == "apcer" else "apcer"]
+        if other is None or other <= _MAX_OTHER[target]:
+            thresholds[key] = made
         elif modalities == MODALITIES:
             raise CalibrationError(
                 f"at {target} {rate:g} the other error rate is {other:.1%} with all modalities: "
                 "this bundle does not fit these data"
             )
-    return replace(bundle, network=network.cpu(), thresholds=thresholds)
+    return replace(
+        bundle,
+        network=network.cpu(),
+        thresholds=thresholds,
+        required=tuple(name for name in MODALITIES if name in required),
+    )
 
 
 def allowed_errors(trials: int, rate: float, confidence: float) -> int:
-    """Return the most errors of which one can say that the rate is not above `rate`; -1: none."""
+    """Return the most errors in `trials` that show a rate of at most `rate`; -1: not even none do.
+
+    Args:
+        trials: number of presentations.
+        rate: limit of the error rate, (0, 1).
+        confidence: of the one-sided interval, [0.5, 1).
+    """
 
     def upper(errors: int) -> float:
         return _upper(Rate(errors, trials), confidence)
@@ -79,32 +140,48 @@ def allowed_errors(trials: int, rate: float, confidence: float) -> int:
     return bisect_right(range(trials), rate, key=upper) - 1
 
 
-def _for_apcer(
-    scores: NDArray[np.float64], dataset: Dataset, rate: float, confidence: float
-) -> float:
+def _refuse_swapped(scores: NDArray[np.float64], dataset: Dataset, bundle: Bundle) -> None:
+    if (dataset.label == 0).any():
+        refuse_swapped(scores, dataset.label)
+        return
+    refused = float((scores < bundle.thresholds["+".join(MODALITIES)].value).mean())
+    if refused > _MAX_REFUSED:
+        raise MetricError(
+            f"{refused:.1%} of the list's bona fide presentations are refused by the bundle as it "
+            "is: the labels are swapped, or it does not fit these data; 1 must be bona fide in "
+            "lists of four columns"
+        )
+
+
+def _threshold(scores: NDArray[np.float64], dataset: Dataset, goal: Goal) -> Threshold:
+    pick = _for_apcer if goal.target == "apcer" else _for_bpcer
+    value = pick(scores, dataset, goal)  # above 1 where attacks saturate: then none may pass
+    rule = f"{goal.target} at most {goal.rate:g} with {goal.confidence:.0%} confidence"
+    return Threshold(value, {"rule": rule, **_figures(scores, dataset, value, goal.confidence)})
+
+
+def _for_apcer(scores: NDArray[np.float64], dataset: Dataset, goal: Goal) -> float:
     names = np.asarray(dataset.species)
     threshold = 0.0
     for species in sorted(set(dataset.species) - {"bona_fide"}):
         attacks = np.sort(scores[names == species])[::-1]
-        allowed = _allowed(species, len(attacks), rate, confidence)
+        allowed = _allowed(species, len(attacks), goal)
         threshold = max(threshold, float(np.nextafter(attacks[allowed], np.inf)))
     return threshold
 
 
-def _for_bpcer(
-    scores: NDArray[np.float64], dataset: Dataset, rate: float, confidence: float
-) -> float:
+def _for_bpcer(scores: NDArray[np.float64], dataset: Dataset, goal: Goal) -> float:
     bona_fide = np.sort(scores[dataset.label == 1])
-    return float(bona_fide[_allowed("bona_fide", len(bona_fide), rate, confidence)])
+    return float(bona_fide[_allowed("bona_fide", len(bona_fide), goal)])
 
 
-def _allowed(species: str, trials: int, rate: float, confidence: float) -> int:
-    allowed = allowed_errors(trials, rate, confidence)
+def _allowed(species: str, trials: int, goal: Goal) -> int:
+    allowed = allowed_errors(trials, goal.rate, goal.confidence)
     if allowed < 0:
-        needed = math.ceil(math.log(1 - confidence) / math.log(1 - rate))
+        needed = math.ceil(math.log(1 - goal.confidence) / math.log(1 - goal.rate))
         raise CalibrationError(
-            f"{species}: {trials} presentations can't show a rate of at most {rate:g} with "
-            f"{confidence:.0%} confidence; it takes {needed} without an error"
+            f"{species}: {trials} presentations can't show a rate of at most {goal.rate:g} with "
+            f"{goal.confidence:.0%} confidence; it takes {needed} without an error"
         )
     return allowed
 
@@ -115,22 +192,26 @@ def _upper(rate: Rate, confidence: float) -> float:
 
 
 def _figures(
-    scores: NDArray[np.float64],
-    dataset: Dataset,
-    value: float,
-    target: Target,
-    rate: float,
-    confidence: float,
+    scores: NDArray[np.float64], dataset: Dataset, value: float, confidence: float
 ) -> dict[str, Any]:
+    if not (dataset.label == 0).any():
+        bpcer = Rate(int((scores < value).sum()), len(scores))
+        apcers = {"apcer": None, "apcer_upper": None, "worst_species": None}
+        return {**apcers, **_bpcer_figures(bpcer, confidence), "attacks": {}}
     report = judge(scores, dataset.species, value)
     worst = max(report.apcer_of, key=lambda name: report.apcer_of[name].value)
     return {
-        "rule": f"{target} at most {rate:g} with {confidence:.0%} confidence",
         "apcer": round(report.apcer, 6),
         "apcer_upper": round(max(_upper(x, confidence) for x in report.apcer_of.values()), 6),
         "worst_species": worst,
-        "bpcer": round(report.bpcer.value, 6),
-        "bpcer_upper": round(_upper(report.bpcer, confidence), 6),
-        "bona_fide": report.bpcer.trials,
+        **_bpcer_figures(report.bpcer, confidence),
         "attacks": {name: each.trials for name, each in report.apcer_of.items()},
+    }
+
+
+def _bpcer_figures(bpcer: Rate, confidence: float) -> dict[str, Any]:
+    return {
+        "bpcer": round(bpcer.value, 6),
+        "bpcer_upper": round(_upper(bpcer, confidence), 6),
+        "bona_fide": bpcer.trials,
     }

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,28 @@ from model.evaluation.metrics import (
     tpr_at_fpr,
 )
 from model.evaluation.scoring import score
-from model.network.mmfcnn import FusionNetwork, default_device
+from model.network.device import default_device
+from model.network.mmfcnn import FusionNetwork
+from model.runs.progress import Advance, ignore
 from model.serving.bundle import Bundle, selftest_rows
 
-# Attack presentations that it takes to speak of a false positive rate: some 3 of them pass then.
+# False positive rates at which TPR is stated, and the attack presentations that it takes: about 3
+# of them are then accepted.
 FPRS = {1e-2: 300, 1e-3: 3_000, 1e-4: 30_000}
-_BLINDED = 256
+# Bona fide samples whose modality shares are averaged.
+_MAX_BLINDED = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a bundle makes of a data set.
+    """Scores and error rates of a bundle on a data set.
 
     Attributes:
-        bundle: which.
-        dataset: of subjects that the bundle was neither trained nor calibrated on.
-        scores: (N,) bona fide scores, by modalities such as `rgb+ir`.
-        faults: what the quality gates find wrong with each sample; [] for nothing.
-        figures: all rates, as JSON takes them.
+        bundle: the bundle.
+        dataset: N samples of subjects that it was neither trained nor calibrated on.
+        scores: (N,) bona fide scores in [0, 1], keyed by modalities such as `rgb+ir`.
+        faults: for each sample, what the quality gates object to; [] for nothing.
+        figures: all rates, in a form that JSON can hold.
     """
 
     bundle: Bundle
@@ -52,19 +56,26 @@ class Evaluation:
     figures: dict[str, Any]
 
 
-def evaluate(bundle: Bundle, dataset: Dataset) -> Evaluation:
-    """Score a data set and figure all rates, with their 95 % intervals.
+def evaluate(bundle: Bundle, dataset: Dataset, advance: Advance = ignore) -> Evaluation:
+    """Score a data set and compute all rates, with their 95 % intervals.
+
+    Args:
+        bundle: the bundle.
+        dataset: of subjects that the bundle was neither trained nor calibrated on.
+        advance: called with the amount of work done, in sets of modalities, 7 in total.
 
     Raises:
+        model.evaluation.scoring.DepthKindMismatch: the depth is of another kind than the network's.
         model.evaluation.metrics.MetricError: a class is empty, the classes are swapped, or a
             score is not a number.
     """
     network = bundle.network.to(default_device())
-    scores = {"+".join(each): score(network, dataset, each) for each in subsets()}
+    scores = {"+".join(each): score(network, dataset, each, advance) for each in subsets()}
     refuse_swapped(scores["+".join(MODALITIES)], dataset.label)
     found = _faults(bundle, dataset)
     figures = {
         "bundle": bundle.model_id,
+        "bundle_sha256": bundle.digest,
         "samples": dict(sorted(Counter(dataset.species).items())),
         "subsets": {
             key: subset_figures(values, dataset, bundle.threshold_for(key.split("+")))
@@ -79,21 +90,26 @@ def evaluate(bundle: Bundle, dataset: Dataset) -> Evaluation:
 def subset_figures(
     scores: NDArray[np.float64], dataset: Dataset, threshold: float | None
 ) -> dict[str, Any]:
-    """Return the rates of one set of modalities; those at a threshold only if there is one.
+    """Return the rates for one set of modalities; those at a threshold only if there is one.
 
-    TPR at a false positive rate pools all attacks, as CASIA-SURF does, and is not told on fewer
+    TPR at a false positive rate pools all attacks, as CASIA-SURF does, and is not stated for fewer
     attacks than it takes.
+
+    Args:
+        scores: (N,) bona fide scores in [0, 1].
+        dataset: the N samples.
+        threshold: of the bundle, in [0, 1]; None: frames of this set get no decision.
     """
     is_bona_fide = dataset.label == 1
     attacks = int((~is_bona_fide).sum())
     bpcer20, _ = bpcer_at_apcer(scores, dataset.species, 0.05)
     figures: dict[str, Any] = {
         "EER": round(equal_error(scores, is_bona_fide)[0], 6),
-        "BPCER20": told(bpcer20),
+        "BPCER20": with_interval(bpcer20),
         "TPR@FPR": {
-            f"{fpr:.0e}": told(tpr_at_fpr(scores, is_bona_fide, fpr)[0])
+            f"{fpr:.0e}": with_interval(tpr_at_fpr(scores, is_bona_fide, fpr)[0])
             if attacks >= needed
-            else f"not told: it takes {needed} attack presentations, there are {attacks}"
+            else f"not stated: it takes {needed} attack presentations, there are {attacks}"
             for fpr, needed in FPRS.items()
         },
     }
@@ -104,16 +120,16 @@ def subset_figures(
         **figures,
         "threshold": round(threshold, 6),
         "APCER": round(report.apcer, 6),
-        "BPCER": told(report.bpcer),
+        "BPCER": with_interval(report.bpcer),
         "ACER": round(report.acer, 6),
-        "APCER_pooled": told(report.apcer_pooled),
+        "APCER_pooled": with_interval(report.apcer_pooled),
         "ACER_pooled": round(report.acer_pooled, 6),
-        "APCER_of": {name: told(rate) for name, rate in report.apcer_of.items()},
+        "APCER_of": {name: with_interval(rate) for name, rate in report.apcer_of.items()},
     }
 
 
-def told(rate: Rate) -> dict[str, Any]:
-    """Return a rate as JSON takes it, with its 95 % interval."""
+def with_interval(rate: Rate) -> dict[str, Any]:
+    """Return a rate with its counts and its 95 % interval, in a form that JSON can hold."""
     return {
         "count": rate.count,
         "trials": rate.trials,
@@ -123,12 +139,15 @@ def told(rate: Rate) -> dict[str, Any]:
 
 
 def shares_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, list[float]]:
-    """Return the mean modality shares of bona fide samples: as they are, and with a plane blind.
+    """Return the mean modality shares of bona fide samples: as they are, and with one plane blind.
 
-    A blind plane is there and shows nothing: noise in the dark, or no depth at all. A fusion that
-    weighs its modalities leans less on it.
+    A blind plane is present but shows nothing: noise in the dark, or no depth at all. A fusion that
+    weighs its modalities gives it a smaller share.
+
+    Returns:
+        Shares in the order of `MODALITIES`, each in [0, 1], by what was done to the samples.
     """
-    rows = np.flatnonzero(dataset.label == 1)[:_BLINDED]
+    rows = np.flatnonzero(dataset.label == 1)[:_MAX_BLINDED]
     stored = dataset.batch(rows)
     blind = {"as they are": stored}
     for column, name in enumerate(MODALITIES):
@@ -148,7 +167,7 @@ def _mean_shares(network: FusionNetwork, stored: PlaneTensors) -> Tensor:
 
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
-    """Write one line a sample: file, label, species, score of each subset, faults."""
+    """Write a CSV file with one line per sample: file, label, species, scores, faults."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label", "species", *evaluation.scores, "faults"])
@@ -173,22 +192,25 @@ def _faults(bundle: Bundle, dataset: Dataset) -> tuple[list[str], ...]:
         planes.ir[:, middle, middle],
         planes.present,
     )
-    return tuple(faults(measure(face, None), bundle.quality) for face in selftest_rows(cut))
+    faces = (replace(face, depth_kind=dataset.depth_kind) for face in selftest_rows(cut))
+    return tuple(faults(measure(face), bundle.quality) for face in faces)
 
 
 def _non_response(dataset: Dataset, found: tuple[list[str], ...]) -> dict[str, Any]:
     has_fault = np.array([bool(each) for each in found])
     is_bona_fide = dataset.label == 1
     names = Counter(fault.split()[0] for each in found for fault in each)
+    attacks = Rate(int(has_fault[~is_bona_fide].sum()), int((~is_bona_fide).sum()))
+    bona_fide = Rate(int(has_fault[is_bona_fide].sum()), int(is_bona_fide.sum()))
     return {
-        "APNRR": told(Rate(int(has_fault[~is_bona_fide].sum()), int((~is_bona_fide).sum()))),
-        "BPNRR": told(Rate(int(has_fault[is_bona_fide].sum()), int(is_bona_fide.sum()))),
+        "APNRR": with_interval(attacks),
+        "BPNRR": with_interval(bona_fide),
         "faults": dict(sorted(names.items())),
     }
 
 
 def as_served(evaluation: Evaluation) -> dict[str, dict[str, int]]:
-    """Return how many of each species get which outcome, with all modalities and the gates."""
+    """Return how many samples of each species get which decision, with all modalities and gates."""
     threshold = evaluation.bundle.threshold_for(MODALITIES)
     scores = evaluation.scores["+".join(MODALITIES)]
     table: dict[str, dict[str, int]] = {}

@@ -21,7 +21,7 @@ _SWAPPED_EER = 0.75
 
 
 class MetricError(ModelError):
-    """The scores can't be judged: the message says why."""
+    """The scores can't be evaluated; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Rate:
     """A share of trials.
 
     Attributes:
-        count: in how many it happened.
-        trials: of how many.
+        count: number of errors, or of whatever is counted.
+        trials: number of presentations, > 0.
     """
 
     count: int
@@ -42,7 +42,14 @@ class Rate:
         return self.count / self.trials
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the Clopper-Pearson interval; with a count of 0 its end is about 3 / trials."""
+        """Return the two-sided Clopper-Pearson interval.
+
+        Args:
+            confidence: (0, 1).
+
+        Returns:
+            Its ends, in [0, 1]. At 95 % and a count of 0 the upper end is about 3.7 / trials.
+        """
         tail = (1 - confidence) / 2
         low = _beta_quantile(self.count, self.trials - self.count + 1, tail)
         high = _beta_quantile(self.count + 1, self.trials - self.count, 1 - tail)
@@ -51,10 +58,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How well a threshold tells the classes apart.
+    """Error rates at a threshold.
 
     Attributes:
-        threshold: the score from which a presentation is accepted.
+        threshold: the lowest score that is accepted.
         bpcer: bona fide presentations refused.
         apcer_of: attack presentations accepted, per PAI species.
         apcer_pooled: attack presentations accepted, all species together, as CASIA-SURF counts.
@@ -67,12 +74,12 @@ class Report:
 
     @property
     def apcer(self) -> float:
-        """The worst species' rate: what ISO/IEC 30107-3 reports."""
+        """The highest rate of any species, as ISO/IEC 30107-3 reports it, [0, 1]."""
         return max(rate.value for rate in self.apcer_of.values())
 
     @property
     def acer(self) -> float:
-        """Mean of APCER and BPCER; never to be told without the two."""
+        """Mean of APCER and BPCER; never reported without the two."""
         return (self.apcer + self.bpcer.value) / 2
 
     @property
@@ -86,7 +93,7 @@ def judge(scores: Scores, species: Sequence[str], threshold: float) -> Report:
 
     Args:
         scores: (N,) bona fide scores.
-        species: PAI species of each, `bona_fide` for none.
+        species: PAI species of each; `bona_fide` is none.
         threshold: in [0, 1].
 
     Raises:
@@ -109,7 +116,16 @@ def judge(scores: Scores, species: Sequence[str], threshold: float) -> Report:
 
 
 def tpr_at_fpr(scores: Scores, is_bona_fide: Labels, fpr: float) -> tuple[Rate, float]:
-    """Return the best TPR at a threshold whose FPR does not exceed `fpr`, and that threshold."""
+    """Return the highest TPR of any threshold whose FPR does not exceed `fpr`, and that threshold.
+
+    Args:
+        scores: (N,) bona fide scores.
+        is_bona_fide: (N,), 1 or True for bona fide.
+        fpr: limit of the rate at which attacks of all species together are accepted, [0, 1].
+
+    Raises:
+        MetricError: a class is empty, or a score is not a number.
+    """
     check(scores, is_bona_fide)
     bona_fide = np.asarray(is_bona_fide, bool)
     threshold = _threshold_at_fpr(scores[~bona_fide], fpr)
@@ -118,9 +134,17 @@ def tpr_at_fpr(scores: Scores, is_bona_fide: Labels, fpr: float) -> tuple[Rate, 
 
 
 def bpcer_at_apcer(scores: Scores, species: Sequence[str], apcer: float) -> tuple[Rate, float]:
-    """Return BPCER at the lowest threshold at which no species' APCER exceeds `apcer`, and that.
+    """Return BPCER at the lowest threshold with all APCER <= `apcer`, and that threshold.
 
-    At 5 % that is BPCER20. Source: ISO/IEC 30107-3.
+    At 5 % this is BPCER20. Source: ISO/IEC 30107-3.
+
+    Args:
+        scores: (N,) bona fide scores.
+        species: PAI species of each; `bona_fide` is none.
+        apcer: limit, [0, 1].
+
+    Raises:
+        MetricError: a class is empty, or a score is not a number.
     """
     names = np.asarray(species)
     check(scores, names == "bona_fide")
@@ -140,7 +164,15 @@ def _threshold_at_fpr(attacks: Scores, fpr: float) -> float:
 
 
 def equal_error(scores: Scores, is_bona_fide: Labels) -> tuple[float, float]:
-    """Return the equal error rate and its threshold: where FPR and FNR differ least."""
+    """Return the equal error rate and its threshold: the score at which FPR and FNR differ least.
+
+    Args:
+        scores: (N,) bona fide scores.
+        is_bona_fide: (N,), 1 or True for bona fide.
+
+    Raises:
+        MetricError: a class is empty, or a score is not a number.
+    """
     check(scores, is_bona_fide)
     bona_fide = np.asarray(is_bona_fide, bool)
     thresholds = np.unique(scores)
@@ -153,13 +185,13 @@ def equal_error(scores: Scores, is_bona_fide: Labels) -> tuple[float, float]:
 
 
 def refuse_swapped(scores: Scores, is_bona_fide: Labels) -> None:
-    """Return if the scores rank the classes as the labels do, however badly.
+    """Return unless the labels look inverted.
 
     Data sets differ in whether 1 means bona fide or attack. Read the wrong way round, a network
-    that tells the classes apart looks like one that errs nearly always, which no real one does.
+    that separates the classes looks like one that is nearly always wrong, which none is by chance.
 
     Raises:
-        MetricError: more than 3 in 4 are ranked the other way.
+        MetricError: the equal error rate exceeds 75 %.
     """
     rate, _ = equal_error(scores, is_bona_fide)
     if rate > _SWAPPED_EER:
@@ -170,10 +202,10 @@ def refuse_swapped(scores: Scores, is_bona_fide: Labels) -> None:
 
 
 def check(scores: Scores, is_bona_fide: Labels) -> None:
-    """Return if the scores can be judged.
+    """Return if error rates can be computed.
 
     Raises:
-        MetricError: they can't; the message says why.
+        MetricError: the lengths differ, a class is empty, or a score is not a number.
     """
     if len(scores) != len(is_bona_fide):
         raise MetricError(f"{len(scores)} scores for {len(is_bona_fide)} labels")
@@ -186,7 +218,7 @@ def check(scores: Scores, is_bona_fide: Labels) -> None:
 
 
 def _beta_quantile(a: int, b: int, probability: float) -> float:
-    """Return where Beta(a, b)'s distribution function is `probability`, for whole a and b."""
+    """Return the `probability` quantile of Beta(a, b), for whole a and b."""
     if a == 0:
         return 0.0
     if b == 0:
@@ -202,7 +234,7 @@ def _beta_quantile(a: int, b: int, probability: float) -> float:
 
 
 def _binomial_tail(least: int, trials: int, chance: float) -> float:
-    """Return the probability of at least `least` successes: Beta's distribution function."""
+    """Return the binomial probability of at least `least` successes."""
     if chance <= 0 or chance >= 1:
         return float(chance >= 1)
     successes = np.arange(least, trials + 1)
@@ -219,5 +251,5 @@ def _binomial_tail(least: int, trials: int, chance: float) -> float:
 
 @lru_cache(maxsize=16)
 def _log_factorials(most: int) -> NDArray[np.float64]:
-    """Return the logarithms of the factorials of 0 to `most`."""
+    """Return the logarithms of the factorials of 0 to `most`, (most + 1,)."""
     return np.array([math.lgamma(number + 1) for number in range(most + 1)])

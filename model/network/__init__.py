@@ -1,1 +1,1 @@
-"""The networks: mmfCNN, its parts and its peers."""
+"""The networks: mmfCNN, its building blocks and its peers."""

@@ -1,4 +1,4 @@
-"""The blocks that the networks are built of."""
+"""The building blocks of the networks."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,12 @@ from torch.nn import functional
 
 
 class ConvNorm(nn.Module):
-    """Convolution and batch normalisation; `fold` makes one convolution of them for inference."""
+    """Convolution and batch normalisation; `fold` merges them for inference."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> None:
-        """Make it; padding keeps the size but for the stride."""
+        """Build it; padding is half the kernel, so only the stride changes the size."""
         super().__init__()
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
@@ -24,7 +24,7 @@ class ConvNorm(nn.Module):
         return normed
 
     def fold(self) -> None:
-        """Make one convolution of the two; in evaluation mode only."""
+        """Merge the two into one convolution; in evaluation mode only."""
         self.conv = torch.nn.utils.fuse_conv_bn_eval(self.conv, self.norm)  # type: ignore[arg-type]
         self.norm = nn.Identity()
 
@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut. Source: He et al., CVPR 2016."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        """Make it; the shortcut is a convolution where shapes differ."""
+        """Build it; the shortcut is a convolution where shapes differ."""
         super().__init__()
         self.first = ConvNorm(inputs, outputs, 3, stride)
         self.second = ConvNorm(outputs, outputs, 3)
@@ -47,16 +47,16 @@ class BasicBlock(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel weights from global averages. Source: Hu et al., CVPR 2018; reduction 16."""
+    """Squeeze-and-excitation with reduction 16. Source: Hu et al., CVPR 2018."""
 
     def __init__(self, channels: int) -> None:
-        """Make it for maps of so many channels."""
+        """Build it for maps with `channels` channels."""
         super().__init__()
         self.squeeze = nn.Linear(channels, max(2, channels // 16), bias=False)
         self.excite = nn.Linear(max(2, channels // 16), channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map, (B, C, H, W), each channel weighted."""
+        """Return the map, (B, C, H, W), with each channel weighted."""
         weights = self.excite(functional.relu(self.squeeze(x.mean((2, 3)))))
         return x * torch.sigmoid(weights)[:, :, None, None]
 
@@ -68,11 +68,11 @@ def stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Return the number of trained numbers."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw a convolution's weights anew; for `Module.apply`. Source: He et al., ICCV 2015."""
+    """Initialise a convolution's weights; for `Module.apply`. Source: He et al., ICCV 2015."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,21 +1,24 @@
-"""mmfCNN: a ResNet branch for each view, fused at three levels with modality weights.
+"""mmfCNN: a ResNet branch per view, fused at three levels with modality weights.
 
-Source: Kuang et al., Multi-modal Multi-layer _Fusion Network with Average Binary Center Loss for
+Source: Kuang et al., Multi-modal Multi-layer Fusion Network with Average Binary Center Loss for
 Face Anti-spoofing, ACM MM 2019, doi 10.1145/3343031.3351001, and facts of its authors' release.
 """
 
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.data.planes import MODALITIES
+from model.data.planes import MODALITIES, DepthKind
 from model.data.tensors import PlaneTensors
+from model.errors import SettingError, check_choice, check_number, check_whole
 from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
 from model.network.normalise import (
     CHANNELS,
+    DEPTH_KINDS,
     DEPTH_MODES,
     PLANE_OF,
     VIEWS,
@@ -27,26 +30,25 @@ Gate = Literal["released", "paper"]
 Fusion = Literal["multi", "one", "halfway", "early", "feather"]
 FUSIONS: tuple[Fusion, ...] = ("multi", "one", "halfway", "early", "feather")
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-# Rows of the network's output, and of every label in this product.
+# Columns of the logits, and the labels everywhere in this project.
 ATTACK, BONA_FIDE = 0, 1
-# Channels of the gate's descriptor for one map.
+# Length of the gate's descriptor of one map.
 _DESCRIPTORS = {"released": 16, "paper": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """The shape of a network.
+    """Shape of a network.
 
     Attributes:
-        views: what the branches see: `rgb`, `depth`, `ir` by default; the authors add `hsv` and
-            `ycbcr`.
-        depth: of the ResNet branches, 18 or 34.
-        width: factor on all channel counts, rounded to multiples of 8.
+        views: inputs, a branch each: `rgb`, `depth`, `ir`; the authors add `hsv` and `ycbcr`.
+        depth: layers of the ResNet branches, 18 or 34.
+        width: factor on all channel counts, [1/64, 4]; these are rounded to multiples of 8.
         fusion: `multi` is mmfCNN, `one` has its last gated level only; the others are the peers of
             `model.network.peers`.
         gate: `released` (as in the authors' release) or `paper` (a softmax over the modalities).
-        depth_mode: how stored depth is told to the network, see `model.network.normalise`.
-        size: side of the input, px.
+        depth_mode: how stored depth is normalised, see `model.network.normalise`.
+        size: side of the input, [32, 512] px.
     """
 
     views: tuple[str, ...] = ("rgb", "depth", "ir")
@@ -54,37 +56,43 @@ class NetworkConfig:
     width: float = 1.0
     fusion: Fusion = "multi"
     gate: Gate = "paper"
-    depth_mode: DepthMode = "face_relative"
+    depth_mode: DepthMode = "face_filled"
     size: int = 112
 
     def __post_init__(self) -> None:
-        """Refuse what can't be built, naming field, rule and value."""
-        rules = {
-            "views": (
-                len(set(self.views)) == len(self.views) > 0 and set(self.views) <= set(VIEWS),
-                f"some of {VIEWS}, each once",
-            ),
-            "depth": (self.depth in BLOCKS, f"one of {tuple(BLOCKS)}"),
-            "width": (0 < self.width <= 4, "above 0, at most 4"),
-            "fusion": (self.fusion in FUSIONS, f"one of {FUSIONS}"),
-            "gate": (self.gate in _DESCRIPTORS, f"one of {tuple(_DESCRIPTORS)}"),
-            "depth_mode": (self.depth_mode in DEPTH_MODES, f"one of {DEPTH_MODES}"),
-            "size": (32 <= self.size <= 512, "from 32 to 512 px"),
-        }
-        for name, (holds, rule) in rules.items():
-            if not holds:
-                raise ValueError(f"{name} must be {rule}, is {getattr(self, name)!r}")
+        """Refuse what can't be built.
+
+        Raises:
+            SettingError: a field breaks its rule.
+        """
+        if not isinstance(self.views, tuple) or not self.views:
+            raise SettingError("views", f"some of {', '.join(VIEWS)}", self.views)
+        for view in self.views:
+            check_choice("views", view, VIEWS)
+        if len(set(self.views)) < len(self.views):
+            raise SettingError("views", "named once each", self.views)
+        check_choice("depth", self.depth, tuple(BLOCKS))
+        check_number("width", self.width, 1 / 64, 4)
+        check_choice("fusion", self.fusion, FUSIONS)
+        check_choice("gate", self.gate, tuple(_DESCRIPTORS))
+        check_choice("depth_mode", self.depth_mode, DEPTH_MODES)
+        check_whole("size", self.size, 32, 512)
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
-        """Channels of the four stages."""
+        """Channel counts of the four stages."""
         first, second, third, fourth = (
             max(8, round(base * self.width / 8) * 8) for base in (64, 128, 256, 512)
         )
         return first, second, third, fourth
 
+    @property
+    def depth_kind(self) -> DepthKind:
+        """What a stored depth value stands for, which follows from the depth mode."""
+        return DEPTH_KINDS[self.depth_mode]
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON takes them."""
+        """Return the fields in a form that JSON can hold."""
         return {**asdict(self), "views": list(self.views)}
 
     @classmethod
@@ -92,19 +100,25 @@ class NetworkConfig:
         """Return the config that `to_dict` described.
 
         Raises:
-            TypeError: a field is unknown.
-            ValueError: a field is out of range.
+            SettingError: a field is missing, unknown, or breaks its rule.
         """
-        return cls(**{**fields, "views": tuple(fields.get("views", ()))})
+        names = {each.name for each in dataclass_fields(cls)}
+        if fields.keys() != names:
+            raise SettingError(
+                "network", f"described by {', '.join(sorted(names))}", sorted(fields)
+            )
+        views = fields["views"]
+        return cls(**{**fields, "views": tuple(views) if isinstance(views, list) else views})
 
 
 class Output(NamedTuple):
-    """What the network says of a batch.
+    """Output of a network for a batch.
 
     Attributes:
         logits: (B, 2) float32, columns ATTACK and BONA_FIDE.
-        feature: (B, F) float32, what the Average Binary Center loss looks at.
-        shares: (B, 3) float32, weight of each of `model.data.planes.MODALITIES`, sums to 1.
+        feature: (B, F) float32, the input of the Average Binary Center loss.
+        shares: (B, 3) float32 in [0, 1], weight of each of `model.data.planes.MODALITIES`; rows
+            sum to 1.
     """
 
     logits: Tensor
@@ -113,10 +127,10 @@ class Output(NamedTuple):
 
 
 class FusionNetwork(nn.Module):
-    """What all networks here have: the shape, the normalisation, and how to run them."""
+    """Base of all networks: their shape, their normalisation, and how to run them."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Take the shape; the layers are the subclass's."""
+        """Keep the shape; subclasses add the layers."""
         super().__init__()
         self.config = config
         self.normalise = Normalise(config.views, config.depth_mode)
@@ -125,12 +139,12 @@ class FusionNetwork(nn.Module):
         """Run a batch.
 
         Args:
-            stored: planes of `config.size` px; at least one modality of each row is present.
+            stored: planes of `config.size` px; each row has at least one modality.
         """
         raise NotImplementedError
 
     def fold(self) -> "FusionNetwork":
-        """Fold batch normalisations into their convolutions; for inference only."""
+        """Merge batch normalisations into their convolutions, in place; for inference only."""
         self.eval()
         for module in list(self.modules()):
             if isinstance(module, ConvNorm):
@@ -144,18 +158,18 @@ class FusionNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Device of its weights."""
         return next(self.parameters()).device
 
     def is_present(self, stored: PlaneTensors) -> Tensor:
-        """Return which views each row has, (B, views) bool."""
+        """Return which views are present in each row, (B, views) bool."""
         return stored.present[:, [PLANE_OF[view] for view in self.config.views]]
 
     def shares(self, levels: list[Tensor], is_present: Tensor) -> Tensor:
-        """Return each modality's share, (B, 3): the mean over levels, over what is present.
+        """Return each modality's share, (B, 3): the mean over levels, among what is present.
 
         Args:
-            levels: (B, views) each, not negative.
+            levels: (B, views) float each, >= 0.
             is_present: (B, views) bool.
         """
         present = is_present.float()
@@ -164,7 +178,7 @@ class FusionNetwork(nn.Module):
         for level in levels:
             known = level.float() * present
             sums = known.sum(1, keepdim=True)
-            # A gate that is closed altogether leans on nothing: then all present ones alike.
+            # A gate that is closed weighs nothing: then all present views count the same.
             even = present / present.sum(1, keepdim=True).clamp_min(1)
             known = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
             total = total.index_add(1, columns, known / len(levels))
@@ -172,9 +186,9 @@ class FusionNetwork(nn.Module):
 
 
 class Branch(nn.Module):
-    """One view's ResNet up to its third stage; each stage's recalibrated output is fused.
+    """A view's ResNet up to its third stage.
 
-    The output of a stage's squeeze-and-excitation feeds the next stage as well as the fusion.
+    The output of each stage's squeeze-and-excitation feeds the next stage as well as the fusion.
     """
 
     def __init__(self, inputs: int, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
@@ -191,19 +205,24 @@ class Branch(nn.Module):
         )
 
     def forward(self, x: Tensor, is_present: Tensor) -> list[Tensor]:
-        """Return the three stages' maps; all zero in rows that lack this view."""
+        """Return the maps of the three stages; all zero in rows that lack this view.
+
+        Args:
+            x: (B, C, S, S) float, the view.
+            is_present: (B,) bool.
+        """
         x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2, 1)
         maps = []
         for each in self.stages:
-            # A missing view's map is zero at every level: biases would make it something else,
-            # and `where`, unlike a product, does so whatever the map holds.
+            # Biases would make the map of a missing view something else than zero. `where`, unlike
+            # a product, gives zero even if the map holds NaN.
             x = torch.where(is_present[:, None, None, None], each(x), x.new_zeros(()))
             maps.append(x)
         return maps
 
 
 class _Fusion(nn.Module):
-    """One level: all maps convolved together, times a gate made of what each map says."""
+    """A fusion level: all maps convolved together, times a gate computed from each map."""
 
     def __init__(self, num_views: int, inputs: int, outputs: int, gate: Gate, first: bool) -> None:
         super().__init__()
@@ -215,7 +234,7 @@ class _Fusion(nn.Module):
         self.weigh = nn.Linear(_DESCRIPTORS[gate] * num_maps, outputs, bias=False)
 
     def forward(self, maps: list[Tensor], is_present: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fused map, and each view's share of the gate, (B, views)."""
+        """Return the fused map, (B, outputs, H', W'), and each view's weight, (B, views)."""
         fused = functional.relu(self.mix(torch.cat(maps, 1)))
         said = [functional.relu(self.describe(each)).mean((2, 3)) for each in maps]
         descriptors = torch.stack(said, 1)  # (B, maps, K)
@@ -231,29 +250,16 @@ class _Fusion(nn.Module):
         return fused * factors[:, :, None, None], weights[:, : self.num_views]
 
     def _contributions(self, descriptors: Tensor) -> Tensor:
-        """Return the size of what each map adds to the gate, (B, maps)."""
+        """Return the magnitude of each map's contribution to the gate, (B, maps)."""
         per_map = self.weigh.weight.view(self.weigh.out_features, *descriptors.shape[1:])
         return torch.einsum("bmk,omk->bmo", descriptors, per_map).abs().sum(2)
 
 
-def default_device() -> torch.device:
-    """Return the CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def has_bf16() -> bool:
-    """Return whether the default device multiplies in bfloat16 by itself."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
 class MmfCNN(FusionNetwork):
-    """The network: stored planes in, logits, feature and modality shares out."""
+    """The fusion network of the paper."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Build it with fresh weights."""
+        """Build it with newly initialised weights."""
         super().__init__(config)
         channels, blocks = config.channels, BLOCKS[config.depth]
         self.branches = nn.ModuleList(
@@ -287,9 +293,16 @@ class MmfCNN(FusionNetwork):
         return Output(logits.float(), feature.float(), self.shares(shares, is_present))
 
     def dead_gates(self, stored: PlaneTensors) -> list[float]:
-        """Return, for each level, the part of its channels that are closed for a whole batch.
+        """Return, for each level, the part of its channels that the gate closes for all of a batch.
 
-        The released gate starts half dead and can stay so; see the trap in its authors' release.
+        The released gate is a ReLU of weights drawn around zero without a bias, so it starts half
+        closed and can stay so.
+
+        Args:
+            stored: a batch.
+
+        Returns:
+            A value in [0, 1] per level.
         """
         is_closed: list[float] = []
 

@@ -1,22 +1,32 @@
-"""From stored pixel values to what the network sees; a part of its graph, so it can't be forgotten.
+"""Normalisation: from stored pixel values to the network's input, as part of its graph.
 
-Depth has two modes. `face_relative` takes mm: what counts is the relief of the face, not how far
-away it stands, so depth is told relative to the median of the face's middle. `casia8` takes the
-8-bit values of CASIA-SURF as they are.
+Depth has three modes. `face_filled` takes millimetres: what matters is the relief of the face, not
+its distance, so depth is relative to the median of the middle of the crop, and holes are filled
+from around them: where a sensor is blind says nothing of a class. `face_relative`, which older
+bundles have, counts holes as far. `casia8` takes the 8-bit values of CASIA-SURF as they are.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from model.data.planes import DepthKind
 from model.data.tensors import PlaneTensors
 
-DepthMode = Literal["face_relative", "casia8"]
-DEPTH_MODES: tuple[DepthMode, ...] = ("face_relative", "casia8")
+DepthMode = Literal["face_filled", "face_relative", "casia8"]
+DEPTH_MODES: tuple[DepthMode, ...] = ("face_filled", "face_relative", "casia8")
+# What the depth values must stand for: one mode is meaningless on the other's.
+DEPTH_KINDS: Mapping[DepthMode, DepthKind] = {
+    "face_filled": "millimetres",
+    "face_relative": "millimetres",
+    "casia8": "8-bit",
+}
 VIEWS = ("rgb", "depth", "ir", "hsv", "ycbcr")
 CHANNELS = {"rgb": 3, "depth": 1, "ir": 1, "hsv": 3, "ycbcr": 3}
-# Which stored plane a view is made of: a view is there if its plane is.
+# Column of the plane that a view is computed from: a view is present if its plane is.
 PLANE_OF = {"rgb": 0, "depth": 1, "ir": 2, "hsv": 0, "ycbcr": 0}
 
 _WINDOW_MM = 150.0
@@ -24,16 +34,16 @@ _FAR = -1.0
 
 
 class Normalise(nn.Module):
-    """PlaneTensors planes to float maps in about [-1, 1], one for each view."""
+    """Maps stored planes to float maps in about [-1, 1], one per view."""
 
     def __init__(self, views: tuple[str, ...], depth_mode: DepthMode) -> None:
-        """Choose the views, in their order, and the depth mode."""
+        """Set the views, in the order of the output, and the depth mode."""
         super().__init__()
         self.views = views
         self.depth_mode = depth_mode
 
     def forward(self, stored: PlaneTensors) -> list[Tensor]:
-        """Return a (B, C, S, S) float32 map for each view."""
+        """Return a (B, C, S, S) float32 map per view."""
         rgb = stored.rgb.permute(0, 3, 1, 2).float() / 255
         return [self._view(name, rgb, stored) for name in self.views]
 
@@ -47,31 +57,73 @@ class Normalise(nn.Module):
         if name == "ir":
             return stored.ir.unsqueeze(1).float() / 127.5 - 1
         depth = stored.depth.unsqueeze(1).float()
-        return depth / 127.5 - 1 if self.depth_mode == "casia8" else face_relative(depth)
+        if self.depth_mode == "casia8":
+            return depth / 127.5 - 1
+        return face_filled(depth) if self.depth_mode == "face_filled" else face_relative(depth)
+
+
+def face_filled(depth_mm: Tensor) -> Tensor:
+    """Return depth relative to the face, nearer = larger, in [-1, 1], holes filled.
+
+    The median of the valid pixels in the middle half is the face's distance; 150 mm nearer is 1,
+    150 mm farther is -1. A plane without any depth is 0 all over.
+
+    Args:
+        depth_mm: (B, 1, S, S) float, mm, 0 = hole.
+
+    Returns:
+        (B, 1, S, S) float in [-1, 1].
+    """
+    return filled(_relief(depth_mm), depth_mm > 0)
 
 
 def face_relative(depth_mm: Tensor) -> Tensor:
-    """Return depth relative to the face, nearer = larger, in [-1, 1].
-
-    The median of the valid pixels in the middle half is the face's distance; 150 mm nearer is 1,
-    150 mm farther is -1. A hole is told as far: holes lie around heads and at their edges, where
-    what is behind is far, and an own value for them would be a cue of its own for sensor noise.
+    """Return what `face_filled` does, but with holes counted as far.
 
     Args:
         depth_mm: (B, 1, S, S) float, mm, 0 = hole.
     """
+    relief = _relief(depth_mm)
+    return torch.where(depth_mm > 0, relief, torch.full_like(relief, _FAR))
+
+
+def filled(values: Tensor, known: Tensor) -> Tensor:
+    """Return maps whose unknown pixels have the mean of the known ones nearest to them.
+
+    Each coarser level holds the means of what is known below it; what is unknown takes its value
+    from the finest level that knows. Nothing known at all: 0.
+
+    Source: the pull-push of Gortler et al., The Lumigraph, SIGGRAPH 1996.
+
+    Args:
+        values: (B, C, S, S) float.
+        known: (B, C, S, S) bool.
+    """
+    if values.shape[-1] == 1:
+        return torch.where(known, values, torch.zeros_like(values))
+    share = known.to(values.dtype)
+    total, share = (
+        functional.avg_pool2d(each, 2, ceil_mode=True) for each in (values * share, share)
+    )
+    coarse = filled(total / share.clamp_min(1e-6), share > 0)
+    size = list(values.shape[-2:])
+    around = functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+    return torch.where(known, values, around)
+
+
+def _relief(depth_mm: Tensor) -> Tensor:
+    """Return how much nearer than the face's distance each pixel is, in windows, in [-1, 1]."""
     side = depth_mm.shape[-1]
     low, high = side // 4, side - side // 4
     middle = depth_mm[:, 0, low:high, low:high].flatten(1)
     nothing = torch.full_like(middle, torch.nan)
     median = torch.nanmedian(torch.where(middle > 0, middle, nothing), dim=1).values
     median = torch.nan_to_num(median, nan=0.0).view(-1, 1, 1, 1)
-    relief = ((median - depth_mm) / _WINDOW_MM).clamp(-1, 1)
-    return torch.where(depth_mm > 0, relief, torch.full_like(relief, _FAR))
+    return ((median - depth_mm) / _WINDOW_MM).clamp(-1, 1)
 
 
 def hsv(rgb: Tensor) -> Tensor:
-    """Return hue, saturation, value, each in [0, 1], of (B, 3, S, S) RGB in [0, 1].
+    """Return hue, saturation and value of RGB, all (B, 3, S, S) in [0, 1].
 
     Source: A. R. Smith, Color gamut transform pairs, SIGGRAPH 1978.
     """
@@ -87,7 +139,7 @@ def hsv(rgb: Tensor) -> Tensor:
 
 
 def ycbcr(rgb: Tensor) -> Tensor:
-    """Return luma and the two chroma differences, in [0, 1], of (B, 3, S, S) RGB in [0, 1].
+    """Return luma and the two colour differences of RGB, all (B, 3, S, S) in [0, 1].
 
     Source: ITU-R BT.601.
     """

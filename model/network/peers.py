@@ -1,12 +1,10 @@
-"""The networks that mmfCNN is compared with, and the choice among all of them.
+"""The networks that mmfCNN is compared with, implemented from their published descriptions.
 
-Our own implementations from the published descriptions:
-
-    early     one ResNet over all views as channels; with one view, a single-modality network
-    halfway   a branch for each view, squeeze-and-excitation, concatenated before the last stage.
-              Source: Zhang et al., CASIA-SURF, CVPR 2019
-    feather   a small network of inverted residuals and a streaming module, over all views.
-              Source: Zhang et al., FeatherNets, CVPR workshops 2019
+early     one ResNet over the channels of all views; with one view, a single-modality network
+halfway   a branch per view with squeeze-and-excitation, concatenated before the last stage.
+          Source: Zhang et al., CASIA-SURF, CVPR 2019
+feather   a small network of inverted residuals and a streaming module, over all views.
+          Source: Zhang et al., FeatherNets, CVPR workshops 2019
 """
 
 import torch
@@ -20,15 +18,15 @@ from model.network.normalise import CHANNELS
 
 
 def build_network(config: NetworkConfig) -> FusionNetwork:
-    """Return a network of the given shape, with fresh weights."""
+    """Return a network of the given shape, with newly initialised weights."""
     return _NETWORKS[config.fusion](config)
 
 
 class _Peer(FusionNetwork):
-    """A network whose modalities all count alike."""
+    """A network without modality weights."""
 
     def inputs(self, stored: PlaneTensors) -> list[Tensor]:
-        """Return the views, (B, C, S, S) each; zero where one is missing."""
+        """Return the views, (B, C, S, S) float32 each; all zero in rows that lack one."""
         is_present = self.is_present(stored)
         return [
             torch.where(is_present[:, i, None, None, None], view, view.new_zeros(()))
@@ -36,17 +34,17 @@ class _Peer(FusionNetwork):
         ]
 
     def output(self, stored: PlaneTensors, feature: Tensor, logits: Tensor) -> Output:
-        """Return what the network says, with even shares."""
+        """Return the output, with the same share for each modality that is present."""
         is_present = self.is_present(stored)
         shares = self.shares([torch.ones_like(is_present, dtype=torch.float32)], is_present)
         return Output(logits.float(), feature.float(), shares)
 
 
 class EarlyConcat(_Peer):
-    """A ResNet over the views' channels."""
+    """A ResNet over the channels of all views."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Build it with fresh weights."""
+        """Build it with newly initialised weights."""
         super().__init__(config)
         channels, blocks = config.channels, BLOCKS[config.depth]
         self.stem = ConvNorm(sum(CHANNELS[view] for view in config.views), channels[0], 7, 2)
@@ -65,10 +63,10 @@ class EarlyConcat(_Peer):
 
 
 class HalfwayConcat(_Peer):
-    """A ResNet branch for each view, joined before the last stage."""
+    """A ResNet branch per view, concatenated before the last stage."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Build it with fresh weights."""
+        """Build it with newly initialised weights."""
         super().__init__(config)
         channels, blocks = config.channels, BLOCKS[config.depth]
         self.branches = nn.ModuleList(
@@ -88,7 +86,7 @@ class HalfwayConcat(_Peer):
 
 
 class _InvertedResidual(nn.Module):
-    """Widen, filter each channel, narrow, weigh; halved maps keep a pooled way round."""
+    """Expand, filter each channel, project, recalibrate; strided blocks have a pooled shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, widen: int) -> None:
         super().__init__()
@@ -110,12 +108,12 @@ class _InvertedResidual(nn.Module):
 
 
 class FeatherNet(_Peer):
-    """About 0.35 million parameters at width 1, and no pooling at the end."""
+    """Inverted residuals and a streaming module instead of global pooling; 0.35 M parameters."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Build it with fresh weights."""
+        """Build it with newly initialised weights."""
         super().__init__(config)
-        # Output channels, stride, widening and count of each group of blocks.
+        # Output channels, stride of the first block, expansion and number of blocks of each group.
         groups = ((16, 2, 1, 1), (32, 2, 6, 2), (48, 2, 6, 6), (64, 2, 6, 3))
         inputs = 32
         self.stem = ConvNorm(sum(CHANNELS[view] for view in config.views), inputs, 3, 2)

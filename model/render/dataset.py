@@ -1,7 +1,7 @@
 """A rendered data set on disk: subjects in folders, and a protocol's lists beside them.
 
-    subject-000123/0007_{rgb.jpg,depth.png,ir.jpg}    face crops, 124 px; depth 16-bit mm
-    samples.jsonl                     subject, species, seed and scene of each sample
+    subject-000123/0007_{rgb.jpg,depth.png,ir.jpg}    face and surroundings; depth 16-bit mm
+    samples.jsonl                     subject, species, face box, seed and scene of each sample
     PROTOCOL_{train,val,test}_list.txt
 
 Protocols: `grand` has all species in all splits. `cross-attack` is trained on prints 4, 5 and 6 and
@@ -20,25 +20,30 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from rich.progress import Progress
 
 from model.data.lists import ListEntry, write_list
-from model.render.attacks import BONA_FIDE, OTHERS, PRINTS
+from model.errors import SettingError
+from model.render.attacks import BONA_FIDE, NON_FACES, OTHERS, PRINTS, SPECIES
 from model.render.heads import template
 from model.render.presentation import Crop, RenderedFrame, present
 from model.runs.processes import processes
-from model.runs.stamp import claim
+from model.runs.stamp import check_stamp
 
-CROP_PX, CROP_MARGIN = 124, 0.2
+# More than a network sees, so that training can move the box.
+CROP_PX, CROP_MARGIN = 160, 0.4
 SPLITS = ("train", "val", "test")
 _TRAIN_PRINTS, _TEST_PRINTS = PRINTS[3:], PRINTS[:3]
 # A seed's last digits number the samples of a subject.
 _MAX_SAMPLES = 1000
-# As small as the default, in half the time: measured noise has no runs to look for.
-_PNG = [
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB),
-]
+# Ways to write depth, as different as encoders are; all fast.
+_PNG_STRATEGIES = (
+    cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    cv2.IMWRITE_PNG_STRATEGY_RLE,
+    cv2.IMWRITE_PNG_STRATEGY_FILTERED,
+)
+_PNG_FILTERS = (cv2.IMWRITE_PNG_FILTER_SUB, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_FILTER_NONE)
 _ENDINGS = ("rgb.jpg", "depth.png", "ir.jpg")
 
 
@@ -52,6 +57,7 @@ class RenderConfig:
         bona_fide: bona fide samples of each subject.
         of_each_print: samples of each of the six prints.
         of_each_other: samples of each other species.
+        of_each_non_face: samples of what is no face at all.
         of_each_test_print: samples of prints 1, 2 and 3 of each subject in test: TPR@FPR=1e-4
             takes 30,000 of them.
         seed: of pose, light, sensors and pictures. People are their numbers: subject 7 is the same
@@ -64,6 +70,7 @@ class RenderConfig:
     bona_fide: int = 24
     of_each_print: int = 8
     of_each_other: int = 4
+    of_each_non_face: int = 2
     of_each_test_print: int = 34
     seed: int = 1
     processes: int = 2
@@ -71,7 +78,7 @@ class RenderConfig:
     def __post_init__(self) -> None:
         """Refuse a split that nobody is in."""
         if min(self.subjects) < 1:
-            raise ValueError(f"train, val and test need a subject each, are {self.subjects}")
+            raise SettingError("subjects", "at least 1 in each of train, val, test", self.subjects)
 
 
 def render_dataset(config: RenderConfig) -> Path:
@@ -114,16 +121,19 @@ def render_subject(config: RenderConfig, subject: int, split: str) -> None:
         person, target = (subject, subject) if species == BONA_FIDE else (holder, subject)
         frame = next(present(species, person, target, seed, crop=crop))
         row = {"name": f"{index:04d}", "subject": subject, "holder": person, "species": species}
-        _write(frame, partial / str(row["name"]))
-        rows.append({**row, "seed": seed, **frame.about})
+        _write(frame, partial / str(row["name"]), np.random.default_rng([seed, 10]))
+        rows.append({**row, "face_box": frame.face_box, "seed": seed, **frame.about})
     (partial / "samples.json").write_text(json.dumps(rows), encoding="utf-8")
     partial.rename(final)
 
 
-def _write(frame: RenderedFrame, stem: Path) -> None:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+def _write(frame: RenderedFrame, stem: Path, rng: np.random.Generator) -> None:
+    # Encoders differ from file to file, not from species to species: no size says anything.
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(78, 98))]
+    strategy, filters = int(rng.choice(_PNG_STRATEGIES)), int(rng.choice(_PNG_FILTERS))
+    png = [cv2.IMWRITE_PNG_STRATEGY, strategy, cv2.IMWRITE_PNG_FILTER, filters]
     cv2.imwrite(f"{stem}_rgb.jpg", cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR), quality)
-    cv2.imwrite(f"{stem}_depth.png", frame.depth, _PNG)
+    cv2.imwrite(f"{stem}_depth.png", frame.depth, png)
     cv2.imwrite(f"{stem}_ir.jpg", frame.ir, quality)
 
 
@@ -131,10 +141,12 @@ def _species(config: RenderConfig, split: str) -> list[str]:
     def count(species: str) -> int:
         if species in OTHERS:
             return config.of_each_other
+        if species in NON_FACES:
+            return config.of_each_non_face
         many = split == "test" and species in _TEST_PRINTS
         return config.of_each_test_print if many else config.of_each_print
 
-    attacks = [species for species in (*PRINTS, *OTHERS) for _ in range(count(species))]
+    attacks = [species for species in SPECIES for _ in range(count(species))]
     return [BONA_FIDE] * config.bona_fide + attacks
 
 
@@ -164,10 +176,11 @@ def _claim(config: RenderConfig) -> None:
         "bona_fide": config.bona_fide,
         "of_each_print": config.of_each_print,
         "of_each_other": config.of_each_other,
+        "of_each_non_face": config.of_each_non_face,
         "of_each_test_print": config.of_each_test_print,
         "seed": config.seed,
     }
-    claim(config.folder / "dataset.json", wanted, "a data set of other settings")
+    check_stamp(config.folder / "dataset.json", wanted, "a data set of other settings")
 
 
 def _write_lists(config: RenderConfig) -> None:

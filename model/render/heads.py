@@ -4,7 +4,7 @@ Source: Anny, https://github.com/naver/anny.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from anny import Anny
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Mesh = tuple[Array, NDArray[np.int32]]
 
 # Parts of a face whose shape varies from person to person; the model names them in its targets.
 _FACE_PARTS = ("nose", "mouth", "eye", "head", "chin", "cheek", "ear-", "brow", "forehead", "neck")
@@ -128,33 +129,61 @@ def _at_rest(number: int) -> Array:
     return _centred(_upright(made))
 
 
-def make_head(number: int, expression: np.random.Generator, hair_m: Array) -> Head:
+def make_head(
+    number: int, expression: np.random.Generator, stand_off_m: Array, extra: Mesh | None = None
+) -> Head:
     """Return a person's head with hair and an expression.
 
     Args:
         number: who it is.
         expression: what the face does is drawn from it. In the model, expressions add up.
-        hair_m: (V,) how far hair stands off, m, for each vertex of `template`.
+        stand_off_m: (V,) how far hair, or what is worn, stands off each vertex of `template`.
+        extra: what is worn besides, such as a cap's brim: vertices (m, on the average head) and
+            triangles.
     """
     strength = np.maximum(0, expression.normal(0, 0.22, len(_EXPRESSIONS))).astype(np.float32)
     vertices = _at_rest(number) + np.tensordot(strength, _template().moves, 1)
-    outward = vertices / (np.linalg.norm(vertices, axis=1, keepdims=True) + 1e-6)
-    return _dressed(vertices + outward * hair_m[: len(vertices), None])
+    return _dressed(vertices + _outward(vertices) * stand_off_m[: len(vertices), None], extra)
 
 
-def _dressed(vertices: Array) -> Head:
-    """Put a head on neck and shoulders."""
+def put_on(mask_of: Head, wearer: Head, covers: NDArray[np.bool_], thick_m: float) -> Head:
+    """Return a head that wears a mask with another's face.
+
+    Args:
+        mask_of: whose face it is.
+        wearer: who wears it.
+        covers: (V,) which vertices of `template` it covers.
+        thick_m: how far its outside stands off; its edge is as high.
+    """
+    is_covered = np.zeros(len(wearer.vertices), np.bool_)
+    is_covered[: len(covers)] = covers
+    vertices = wearer.vertices.copy()
+    surface = mask_of.vertices[: len(covers)][covers]
+    vertices[is_covered] = surface + _outward(surface) * np.float32(thick_m)
+    return replace(wearer, vertices=vertices)
+
+
+def _outward(vertices: Array) -> Array:
+    outward: Array = vertices / (np.linalg.norm(vertices, axis=1, keepdims=True) + 1e-6)
+    return outward
+
+
+def _dressed(vertices: Array, extra: Mesh | None = None) -> Head:
+    """Put a head on neck and shoulders, and on it what is worn."""
     face = _template()
     below, below_triangles = _neck_and_shoulders()
+    worn, worn_triangles = extra or (np.zeros((0, 3)), np.zeros((0, 3), np.int32))
     count, more = len(vertices), len(below)
-    nothing = np.zeros(more, np.float32)
+    nothing = np.zeros(more + len(worn), np.float32)
+    is_cloth = [np.zeros(count), below[:, 1] < _COLLAR_M, np.ones(len(worn))]
+    triangles = [face.triangles, below_triangles + count, worn_triangles + count + more]
     return Head(
-        vertices=np.concatenate([vertices, below]).astype(np.float32),
-        triangles=np.concatenate([face.triangles, below_triangles + count]),
-        template=np.concatenate([face.vertices, below]).astype(np.float32),
+        vertices=np.concatenate([vertices, below, worn]).astype(np.float32),
+        triangles=np.concatenate(triangles),
+        template=np.concatenate([face.vertices, below, worn]).astype(np.float32),
         is_eye=np.concatenate([face.is_eye, nothing]),
         is_lip=np.concatenate([face.is_lip, nothing]),
-        is_cloth=np.concatenate([np.zeros(count), below[:, 1] < _COLLAR_M]).astype(np.float32),
+        is_cloth=np.concatenate(is_cloth).astype(np.float32),
     )
 
 

@@ -2,43 +2,50 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.data.planes import Box, square_around
-from model.render import sensors
+from model.render import people, sensors
 from model.render.attacks import (
+    BACK,
     HALF,
+    HAND,
     MASKS,
     PRINTS,
     SCREENS,
-    MaskedSkin,
-    Photo,
-    Sheet,
-    photograph,
+    Shown,
     show_print,
     show_screen,
 )
-from model.render.heads import make_head, template
+from model.render.hands import Flesh, Hand, put_hand, raised
+from model.render.holding import behind_m, hands, hold
+from model.render.lights import TROUBLES, Trouble, draw_light, draw_trouble
+from model.render.masks import MaskedSkin, draw_mask
+from model.render.photo import Photo
 from model.render.rays import Array
-from model.render.scene import Light, Paint, Picture, Solid, View, shoot, unrolled
-from model.render.skin import PaintedSkin, Skin, coarse_noise, hair_cover, make_skin
+from model.render.scene import Solid, shoot
+from model.render.sheets import Sheet
+from model.render.skin import Paint
+from model.render.view import Light, Picture, View
+
+__all__ = ["SIZE_PX", "TROUBLES", "Crop", "RenderedFrame", "Trouble", "present"]
 
 SIZE_PX = 160
-# Height of a head in the frame, px, and of the average head, m.
+# Height of a head in the frame, px, and of the average head, m; how far its face is before its
+# middle.
 _HEAD_PX = 100.0
 _HEAD_M = 0.25
-_NUM_PHOTOS = 3
-_NUM_EXPRESSIONS = 5
-
-# One camera's trouble at a time: too dark for colour, too much sun for depth and infrared, or an
-# infrared emitter that does not light up.
-Trouble = Literal["none", "night", "sun", "unlit"]
-TROUBLES: tuple[Trouble, ...] = ("none", "night", "sun", "unlit")
-_TROUBLE_CHANCES = (0.70, 0.10, 0.10, 0.10)
+_FACE_M = 0.085
+_HAND_BESIDE = 0.2
+# What a detector finds of a face: x, y and z on the average head, m.
+_FOUND = np.array(
+    [[x, y, 0.06 + 0.03 * (x == 0)] for x in (-0.068, 0.0, 0.068) for y in (-0.1, 0.0, 0.068)],
+    np.float32,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +82,37 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """All of a presentation that stays the same from frame to frame."""
+    """All of a presentation that stays the same from frame to frame.
 
+    Attributes:
+        species: what it is.
+        light: around.
+        view: with the person's head at rest.
+        face_m: (3,) where the middle of the face is, or of what is taken for one.
+        pose: of the head, deg.
+        camera: its sensors.
+        solid: the person's shape.
+        paint: the person's surface.
+        glasses: whose glasses are worn.
+        held: what is held before the person.
+        photo: what that shows.
+        hands: in the frame of what is held, or of the head.
+        flesh: what hands reflect.
+    """
+
+    species: str
     light: Light
     view: View
+    face_m: Array
     pose: tuple[float, ...]
-    sensor: sensors.DepthSensor
+    camera: sensors.Camera
     solid: Solid
     paint: Paint
     glasses: int | None
+    held: Sheet | None
     photo: Photo | None
-    sheet: Sheet | None
+    hands: tuple[Hand, ...]
+    flesh: Flesh
 
 
 def present(  # noqa: PLR0913, PLR0917 - a presentation is named by this much
@@ -109,16 +136,16 @@ def present(  # noqa: PLR0913, PLR0917 - a presentation is named by this much
         trouble: None: mostly none.
     """
     rng = np.random.default_rng([seed, 3])
-    drawn = TROUBLES[int(rng.choice(len(TROUBLES), p=_TROUBLE_CHANCES))]
+    drawn = draw_trouble(rng)
     trouble = drawn if trouble is None else trouble
     scene = _scene(species, subject, target, seed, trouble, rng)
-    sharpness = rng.uniform(0.4, 0.9) if crop is None else 0.55 * crop.size / rng.uniform(70, 200)
+    blur_px = _blur_px(crop, rng)
     for _ in range(num_frames):
         turn = _rotation(*(np.array(scene.pose) + rng.normal(0, 1.0, 3)))
         sway = rng.normal(0, 0.003, 3).astype(np.float32)
         view = replace(scene.view, turn=turn, centre_m=scene.view.centre_m + sway)
-        sheet = scene.sheet and replace(scene.sheet, centre_m=scene.sheet.centre_m + 0.7 * sway)
-        box = _detected(_shown_face(scene, sheet, view), rng)
+        held = scene.held and replace(scene.held, centre_m=scene.held.centre_m + 0.7 * sway)
+        box = _detected(_found(scene, held, view), rng)
         if crop is not None:
             square = square_around(box, crop.margin)
             view = view.window(square, crop.size)
@@ -127,11 +154,14 @@ def present(  # noqa: PLR0913, PLR0917 - a presentation is named by this much
                 (value - offset) * scale
                 for value, offset in zip(box, (*square[:2], 0, 0), strict=True)
             )
-        picture = _picture(species, scene, sheet, view, seed)
+        picture = _picture(scene, held, view, seed)
+        light, camera, face_px = scene.light, scene.camera, max(box[2:])
+        picture.nir = sensors.registered(picture.nir, camera.ir_off, face_px)
+        depth = sensors.depth_mm(picture, camera.depth, light, view.focal_px, rng)
         yield RenderedFrame(
-            rgb=sensors.colour(picture, max(0.4, sharpness), rng),
-            depth=sensors.depth_mm(picture, scene.sensor, scene.light.nir_ambient, rng),
-            ir=sensors.infrared(picture, max(0.4, sharpness), rng),
+            rgb=sensors.colour(picture, camera.rgb, blur_px, rng),
+            depth=sensors.registered(depth, camera.depth_off, face_px, is_depth=True),
+            ir=sensors.infrared(picture, camera.ir, blur_px, light.nir_ambient, rng),
             face_box=box,
             about=_about(scene, trouble),
         )
@@ -140,43 +170,91 @@ def present(  # noqa: PLR0913, PLR0917 - a presentation is named by this much
 def _scene(
     species: str, subject: int, target: int, seed: int, trouble: Trouble, rng: np.random.Generator
 ) -> _Scene:
-    light, view = _light(trouble, rng), _view(rng)
-    pose = _pose(rng)
-    sensor = sensors.DEPTH_SENSORS[int(rng.integers(2))]
-    sheet = _sheet(species, view, rng) if species in (*PRINTS, HALF, *SCREENS) else None
-    # A mask gives its wearer the target's shape.
-    shape = target if species in MASKS else subject
-    paint: Paint = _paint(subject)
+    light, look = draw_light(trouble, rng), seed % people.NUM_LOOKS
+    face_m, focal_px = _place(rng)
+    yaw, pitch, roll = _pose(rng)
+    held, photo = None, None
+    around: tuple[Hand, ...] = ()
+    centre_m = face_m + np.array([0, 0, _FACE_M])
+    if species in (*PRINTS, HALF, *SCREENS):
+        photo = people.photo(target, look)
+        held = hold(species, face_m, _rotation(*_pose(rng)), rng)
+        centre_m = face_m + behind_m(held, species, rng)
+        around = tuple(hands(held, species, rng))
+    elif species == HAND:
+        centre_m = face_m + np.array([*rng.normal(0, 0.1, 2), rng.uniform(0.2, 0.6)])
+        around = (raised(rng).centred(),)
+    elif rng.random() < _HAND_BESIDE:
+        around = (raised(rng),)
+    if species == BACK:
+        yaw += 180 + rng.uniform(-35, 35)
+    middle = (SIZE_PX / 2, SIZE_PX / 2)
+    centre_m = centre_m.astype(np.float32)
+    glasses = people.glasses(subject, rng)
+    solid, paint = people.solid(subject, look), people.paint(subject, look)
     if species in MASKS:
-        paint = MaskedSkin(_paint(target), paint, species, np.random.default_rng([seed, 6]))
-    wears_glasses = _skin(subject).wears_glasses and rng.random() < 0.8
+        solid, paint = _masked(species, subject, target, look, seed)
     return _Scene(
+        species=species,
         light=light,
-        view=view,
-        pose=pose,
-        sensor=sensor,
-        solid=_solid(shape, seed % _NUM_EXPRESSIONS),
+        view=View(SIZE_PX, focal_px, middle, centre_m, np.eye(3, dtype=np.float32)),
+        face_m=face_m,
+        pose=(yaw, pitch, roll),
+        camera=sensors.draw_camera(rng),
+        solid=solid,
         paint=paint,
-        glasses=subject if wears_glasses else None,
-        photo=_photo(target, seed % _NUM_PHOTOS) if sheet is not None else None,
-        sheet=sheet,
+        glasses=None if glasses is None else subject,
+        held=held,
+        photo=photo,
+        hands=around,
+        flesh=people.flesh(subject),
     )
 
 
-def _picture(species: str, scene: _Scene, sheet: Sheet | None, view: View, seed: int) -> Picture:
+def _masked(species: str, subject: int, target: int, look: int, seed: int) -> tuple[Solid, Paint]:
+    """Return shape and surface of a person who wears another's face."""
+    worn = people.headwear(subject, look)
+    mask = draw_mask(species, worn, np.random.default_rng([seed, 6]))
+    shape = mask.put_on(people.head(target, look, is_bare=True), people.head(subject, look))
+    under, over = people.paint(subject, look), people.bare_paint(target)
+    return Solid(shape), MaskedSkin(mask, over, under)
+
+
+def _picture(scene: _Scene, held: Sheet | None, view: View, seed: int) -> Picture:
     glasses = None if scene.glasses is None else np.random.default_rng([scene.glasses, 7])
     person = partial(shoot, scene.solid, scene.paint, view, scene.light, glasses)
-    if sheet is None or scene.photo is None:
-        return person()
-    show = show_screen if species in SCREENS else show_print
-    return show(species, scene.photo, person, sheet, view, scene.light, seed)
+    turn, middle = view.facing, view.centre_m
+    if held is None or scene.photo is None:
+        picture = person()
+        if scene.species == HAND:
+            middle = scene.face_m
+    else:
+        show = show_screen if scene.species in SCREENS else show_print
+        shown = Shown(scene.species, scene.photo, held, view, scene.light, person)
+        picture = show(shown, np.random.default_rng([seed, 5]))
+        turn, middle = held.turn, held.centre_m
+    for hand in scene.hands:
+        put_hand(picture, hand.moved(turn, middle), scene.flesh, view, scene.light)
+    return picture
+
+
+def _found(scene: _Scene, held: Sheet | None, view: View) -> Array:
+    """Return px positions around the face that a detector would find."""
+    if held is not None and scene.photo is not None:
+        return view.project(held.shown(scene.photo, _FOUND))
+    if scene.species == HAND:
+        (hand,) = scene.hands
+        return view.project(hand.moved(view.facing, scene.face_m).joints())
+    return view.project(view.place(_FOUND))
 
 
 def _about(scene: _Scene, trouble: Trouble) -> dict[str, Any]:
+    depth = scene.camera.depth
     return {
-        "sensor": scene.sensor,
+        "sensor": depth.sensor,
+        "fill": depth.fill,
         "trouble": trouble,
-        "distance_m": round(float(scene.view.centre_m[2]), 3),
+        "distance_m": round(float(scene.face_m[2]), 3),
         "pose_deg": [round(angle, 1) for angle in scene.pose],
         "emitter": round(scene.light.emitter, 3),
         "nir_ambient": round(scene.light.nir_ambient, 3),
@@ -184,102 +262,25 @@ def _about(scene: _Scene, trouble: Trouble) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=512)
-def _skin(number: int) -> Skin:
-    return make_skin(np.random.default_rng([number, 2]))
+def _blur_px(crop: Crop | None, rng: np.random.Generator) -> float:
+    """Return the blur of a camera that saw the face on fewer px than the crop has."""
+    if crop is None:
+        return float(rng.uniform(0.4, 0.9))
+    return max(0.4, float(0.77 * crop.size / (1 + 2 * crop.margin) / rng.uniform(70, 200)))
 
 
-@lru_cache(maxsize=24)
-def _paint(number: int) -> PaintedSkin:
-    return PaintedSkin(_skin(number), unrolled())
-
-
-@lru_cache(maxsize=120)
-def _solid(number: int, expression: int) -> Solid:
-    """Return one of a few faces that a person makes."""
-    skin = _skin(number)
-    where = template().template
-    hair_m = skin.hair_m * hair_cover(skin, where, coarse_noise(skin, where))
-    return Solid(make_head(number, np.random.default_rng([number, expression, 4]), hair_m))
-
-
-@lru_cache(maxsize=64)
-def _photo(target: int, number: int) -> Photo:
-    """Return one of a few pictures that attackers have of a target."""
-    return photograph(_solid(target, number), _paint(target), target * _NUM_PHOTOS + number)
-
-
-def _light(trouble: Trouble, rng: np.random.Generator) -> Light:
-    outdoors = rng.random() < 0.3
-    towards = np.array([rng.uniform(-1, 1), rng.uniform(-1, 0.1), rng.uniform(-1, -0.15)])
-    warm = np.array([1.0, rng.uniform(0.8, 1.05), rng.uniform(0.6, 1.15)])
-    key = warm * rng.uniform(0.3, 1.0)
-    ambient = rng.uniform(0.85, 1.15, 3) * rng.uniform(0.1, 0.6)
-    nir_ambient = rng.uniform(0.05, 0.35) if outdoors else rng.uniform(0, 0.03)
-    emitter, pulse = rng.uniform(0.6, 1.4), (0.0, 1.0)
-    if rng.random() < 0.04:
-        at = rng.uniform(0.1, 0.9)
-        pulse = (0.0, at) if rng.random() < 0.5 else (at, 1.0)
-    if trouble == "night":
-        dark = rng.uniform(0.004, 0.03)
-        key, ambient, nir_ambient = key * dark, ambient * dark, 0.0
-    elif trouble == "sun":
-        key, nir_ambient = key * 2, rng.uniform(0.9, 1.5)
-    elif trouble == "unlit":
-        emitter, nir_ambient = 0.0, rng.uniform(0, 0.01)
-    return Light(
-        direction=(towards / np.linalg.norm(towards)).astype(np.float32),
-        key=key.astype(np.float32),
-        ambient=ambient.astype(np.float32),
-        nir_ambient=float(nir_ambient),
-        emitter=float(emitter),
-        pulse=pulse,
-        background=int(rng.integers(2**31)),
-    )
-
-
-def _view(rng: np.random.Generator) -> View:
+def _place(rng: np.random.Generator) -> tuple[Array, float]:
+    """Return where the face is, (3,) m, and the focal length, px: alike for all that is shown."""
     distance_m = rng.uniform(0.3, 1.2)
     focal_px = _HEAD_PX * distance_m / _HEAD_M * rng.uniform(0.85, 1.15)
     offset = rng.normal(0, 0.012, 2) * distance_m
-    centre = np.array([offset[0], offset[1], distance_m], np.float32)
-    middle = (SIZE_PX / 2, SIZE_PX / 2)
-    return View(SIZE_PX, float(focal_px), middle, centre, np.eye(3, dtype=np.float32))
+    return np.array([*offset, distance_m], np.float32), float(focal_px)
 
 
 def _pose(rng: np.random.Generator) -> tuple[float, ...]:
     """Return yaw, pitch and roll in degrees: of a face, and alike of what is held before it."""
     yaw, pitch, roll = np.clip(rng.normal(0, (14, 9, 6)), -35, 35)
     return float(yaw), float(pitch), float(roll)
-
-
-def _sheet(species: str, view: View, rng: np.random.Generator) -> Sheet:
-    """Hold it so that the face shown in it is about as large as a head there would be."""
-    distance_m = float(view.centre_m[2])
-    is_bent = species.endswith("_b") or (species == HALF and rng.random() < 0.5)
-    bend = float(rng.choice([-1, 1]) * rng.uniform(4, 11)) if is_bent else 0.0
-    drape = float(max(0.0, rng.uniform(-0.5, 0.9))) if is_bent else 0.0
-    before_m = rng.uniform(0.10, 0.16) if bend <= 0 else rng.uniform(0.13, 0.2)
-    side_m = 0.40 * rng.uniform(0.85, 1.15)
-    if species in SCREENS:
-        before_m = rng.uniform(0.12, 0.3)
-        side_m *= max(0.35, (distance_m - before_m) / distance_m)
-    z = max(0.18, distance_m - before_m)
-    centre = np.array([*(view.centre_m[:2] * z / distance_m), z], np.float32)
-    return Sheet(centre, _rotation(*_pose(rng)), float(side_m), bend, drape)
-
-
-def _shown_face(scene: _Scene, sheet: Sheet | None, view: View) -> Array:
-    """Return px positions around the face that a detector would find."""
-    if sheet is None or scene.photo is None:
-        x, y = np.meshgrid([-0.068, 0.0, 0.068], [-0.1, 0.0, 0.068])
-        points = np.stack([x.ravel(), y.ravel(), 0.06 + 0.03 * (x.ravel() == 0)], 1)
-        return view.project(view.place(points.astype(np.float32)))
-    corners = np.array([[x, y] for x in (-0.07, 0.07) for y in (-0.105, 0.07)])
-    place = scene.photo.place(*corners.T) - 0.5
-    local = np.concatenate([place * sheet.side_m, np.zeros((4, 1))], 1)
-    local[:, 2] = sheet.bend / 2 * local[:, 0] ** 2
-    return view.project((local @ sheet.turn.T + sheet.centre_m).astype(np.float32))
 
 
 def _detected(corners: Array, rng: np.random.Generator) -> Box:

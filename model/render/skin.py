@@ -1,5 +1,6 @@
 """What a face reflects, in colour and in near infrared: painted by where on the face a point is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,6 +18,8 @@ _DARK = np.array([[0.13], [0.075], [0.05]], np.float32)
 _BLOOD = np.array([[0.10], [-0.06], [-0.05]], np.float32)
 _HAIR = np.array([[0.02, 0.015, 0.012], [0.09, 0.05, 0.03], [0.35, 0.22, 0.1], [0.4, 0.38, 0.36]])
 
+_BALD = 0.15
+_NOWHERE_M = 1.0
 # Middle of the left eyeball on the average head: x and y, m.
 EYE_M = (0.0295, 0.013)
 # What a map around the head shows, m above the head's middle.
@@ -34,10 +37,13 @@ class Skin:
         tone: 0 light to 1 dark.
         redness: strength of the blood's tint.
         hair: linear RGB reflectance.
-        hairline_m: height above the head's middle at which hair begins.
+        hair_nir: its reflectance in near infrared, whatever its colour: melanin is clear there,
+            dyes are not.
+        hairline_m: height above the head's middle at which hair begins; above all of it: bald.
         hair_m: how far hair stands off the scalp.
         brow: strength of the eyebrows, [0, 1].
-        beard: strength of a beard's shadow, [0, 1].
+        beard: how much of the skin a beard hides, [0, 1].
+        beard_m: how far it stands off.
         iris: linear RGB reflectance.
         grain: strength of freckles and pores.
         cloth: linear RGB and near infrared reflectance of what is worn.
@@ -48,10 +54,12 @@ class Skin:
     tone: float
     redness: float
     hair: tuple[float, ...]
+    hair_nir: float
     hairline_m: float
     hair_m: float
     brow: float
     beard: float
+    beard_m: float
     iris: tuple[float, ...]
     grain: float
     cloth: tuple[float, ...]
@@ -88,18 +96,26 @@ class Reflectance:
     gloss: Array
 
 
+# A function of this kind says what a surface reflects.
+Paint = Callable[[Spot], Reflectance]
+
+
 def make_skin(identity: np.random.Generator) -> Skin:
     """Draw a person's skin, hair and clothes."""
     tone = float(identity.beta(1.2, 1.4))
     hair = _HAIR[0] if tone > 0.6 else _HAIR[identity.integers(len(_HAIR))]
+    is_bald = identity.random() < _BALD
+    beard = float(np.clip(identity.normal(-0.1, 0.5), 0, 1))
     return Skin(
         tone=tone,
         redness=float(identity.uniform(0.3, 1.2)),
         hair=tuple(float(x) for x in hair * identity.uniform(0.7, 1.3)),
-        hairline_m=float(identity.uniform(0.045, 0.085)),
+        hair_nir=float(identity.uniform(0.06, 0.6)),
+        hairline_m=_NOWHERE_M if is_bald else float(identity.uniform(0.045, 0.09)),
         hair_m=float(identity.choice([0.0, 1.0]) * identity.uniform(0.003, 0.03)),
-        brow=float(identity.uniform(0.4, 1.0)),
-        beard=float(max(0.0, identity.normal(-0.1, 0.35))),
+        brow=float(identity.uniform(0.2, 1.0)),
+        beard=beard,
+        beard_m=max(0.0, beard - 0.4) * float(identity.uniform(0.005, 0.03)),
         iris=tuple(float(x) for x in identity.uniform((0.02, 0.02, 0.02), (0.15, 0.15, 0.2))),
         grain=float(identity.uniform(0.5, 1.5)),
         cloth=tuple(float(x) for x in identity.uniform(0.02, 0.6, 4)),
@@ -108,9 +124,22 @@ def make_skin(identity: np.random.Generator) -> Skin:
     )
 
 
+def tone_rgb(skin: Skin) -> Array:
+    """Return what a person's skin reflects on average, (3,) linear."""
+    rgb: Array = (_LIGHT ** (1 - skin.tone) * _DARK**skin.tone)[:, 0]
+    return rgb
+
+
 def coarse_noise(skin: Skin, where: Array) -> Array:
     """Return what varies over centimetres of a head, at points (N, 3) of the average one."""
     return noise(where / 0.03, skin.seed)
+
+
+def stand_off_m(skin: Skin, where: Array) -> Array:
+    """Return how far hair and beard stand off at points (N, 3) of the average head, m."""
+    coarse = coarse_noise(skin, where)
+    scalp = skin.hair_m * hair_cover(skin, where, coarse)
+    return np.maximum(scalp, skin.beard_m * _jaw(where))
 
 
 def hair_cover(skin: Skin, where: Array, coarse: Array) -> Array:
@@ -181,7 +210,7 @@ def _paint(skin: Skin, where: Array) -> Reflectance:
     gloss = 0.25 + 0.15 * nose
     hair = _hair(skin, where, coarse, fine)
     rgb = _blend(rgb, np.array(skin.hair)[:, None] * (1 + 0.4 * fine), hair)
-    nir = nir * (1 - hair) + hair * (0.12 + 0.25 * skin.hair[0] + 0.05 * fine)
+    nir = nir * (1 - hair) + hair * skin.hair_nir * (1 + 0.2 * fine)
     return Reflectance(
         rgb.astype(np.float32), nir.astype(np.float32), (gloss * (1 - hair)).astype(np.float32)
     )
@@ -225,10 +254,15 @@ def _hair(skin: Skin, where: Array, coarse: Array, fine: Array) -> Array:
     arc = 0.034 + 0.1 * np.abs(x) - 2.2 * np.maximum(0, np.abs(x) - 0.035)
     brows = np.exp(-(((y - arc) / 0.0045) ** 2)) * _step(np.abs(x) - 0.012, 0.004)
     brows = brows * _step(0.058 - np.abs(x), 0.006) * (z > 0.02) * skin.brow * (0.7 + 0.3 * fine)
-    jaw = _step(-0.035 - y - 0.25 * np.abs(x), 0.012) * _step(z + 0.01, 0.02) * (y > -0.105)
-    beard = jaw * np.clip(skin.beard, 0, 0.9) * (0.6 + 0.4 * fine)
+    beard = _jaw(where) * np.clip(1.4 * skin.beard, 0, 1) * (0.75 + 0.25 * fine)
     hair: Array = np.clip(np.maximum(np.maximum(scalp, brows), beard), 0, 1).astype(np.float32)
     return hair
+
+
+def _jaw(where: Array) -> Array:
+    x, y, z = where.T
+    jaw: Array = _step(-0.035 - y - 0.25 * np.abs(x), 0.012) * _step(z + 0.01, 0.02) * (y > -0.105)
+    return jaw
 
 
 def _paint_eyes(skin: Skin, spot: Spot, rgb: Array, nir: Array, gloss: Array) -> None:

@@ -1,1 +1,1 @@
-"""Long runs: several processes, several sittings."""
+"""Long runs: processes, progress, and results on disk that survive an interruption."""

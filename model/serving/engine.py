@@ -1,4 +1,4 @@
-"""The one way to run the network: planes in, scores and modality shares out."""
+"""The engine: the one way to run a bundle's network on planes."""
 
 import threading
 from collections.abc import Sequence
@@ -9,40 +9,42 @@ import torch
 from model.data.planes import Planes, collate
 from model.data.tensors import PlaneTensors
 from model.errors import ModelError
-from model.network.mmfcnn import BONA_FIDE, FusionNetwork, default_device
+from model.network.device import default_device
+from model.network.mmfcnn import BONA_FIDE, FusionNetwork
 from model.serving.bundle import Bundle, SelfTestFailed, selftest_rows
 from model.serving.predictor import Prediction
 
-# Float sums differ a little between processors; a wrong weight or a swapped plane differs a lot.
+# Rounding differs a little between processors; a wrong weight or a swapped plane does a lot.
 _SELFTEST_TOLERANCE = 0.02
 
 
 class EngineError(ModelError):
-    """The network gave something that is not a score; no decision is made of it."""
+    """The network's output is not a score; the frames of the batch get no decision from it."""
 
 
 class Engine:
-    """Runs a bundle's network on the CPU, or on a CUDA device where there is one."""
+    """Runs a bundle's network on the CPU or a CUDA device; see `Predictor` for its attributes."""
 
     def __init__(
         self, bundle: Bundle, max_batch: int = 16, num_threads: int = 1, device: str = "auto"
     ) -> None:
-        """Prepare the network for inference and check that it still gives the scores it must.
+        """Prepare the network for inference and run the bundle's self-test.
 
         Args:
-            bundle: from `load_bundle`; its network belongs to this engine afterwards.
+            bundle: from `load_bundle`; the engine takes over its network and changes it.
             max_batch: largest number of faces in one call.
-            num_threads: CPU threads of one call.
+            num_threads: CPU threads per call.
             device: `cpu`, `cuda`, or `auto`: CUDA where there is one.
 
         Raises:
-            SelfTestFailed: it does not.
+            SelfTestFailed: the network does not give the scores it was released with.
         """
         torch.set_num_threads(num_threads)
         self.model_id = bundle.model_id
         self.size = bundle.config.size
         self.crop_margin = bundle.crop_margin
         self.quality = bundle.quality
+        self.depth_kind = bundle.depth_kind
         self.max_batch = max_batch
         self._bundle = bundle
         self._device = default_device() if device == "auto" else torch.device(device)
@@ -59,11 +61,12 @@ class Engine:
         """Score 1 to `max_batch` faces; a face's score does not depend on the others.
 
         Args:
-            planes: `size` px; each with at least one modality.
+            planes: of `size` px, each with at least one modality; see `Planes` for dtypes.
 
         Raises:
-            ValueError: too many faces, or planes of another size or type.
-            EngineError: the network gave a score that is not a number in [0, 1].
+            ValueError: no face, too many, or planes of another size.
+            model.data.planes.PlaneError: a plane has another dtype or shape.
+            EngineError: a score or a share is not a number.
         """
         if not 0 < len(planes) <= self.max_batch:
             raise ValueError(f"1 to {self.max_batch} faces make a batch, not {len(planes)}")
@@ -85,10 +88,13 @@ class Engine:
         rows = selftest_rows(self._bundle.selftest)
         expected = self._bundle.selftest_scores
         for start in range(0, len(rows), self.max_batch):
-            scores = self.predict(rows[start : start + self.max_batch]).scores
+            try:
+                scores = self.predict(rows[start : start + self.max_batch]).scores
+            except EngineError as error:
+                raise SelfTestFailed(f"{self.model_id}: self-test: {error}") from error
             worst = float(np.abs(scores - expected[start : start + self.max_batch]).max())
             if not worst <= _SELFTEST_TOLERANCE:
                 raise SelfTestFailed(
-                    f"{self.model_id}: a self-test score is off by {worst:.3f}, at most "
-                    f"{_SELFTEST_TOLERANCE} is taken"
+                    f"{self.model_id}: a self-test score is off by {worst:.3f}, allowed are "
+                    f"{_SELFTEST_TOLERANCE}"
                 )

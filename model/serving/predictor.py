@@ -1,7 +1,7 @@
-"""What a worker needs of a model: the seam between the science and the service.
+"""The predictor: all that a worker knows of a model.
 
-`model.serving.engine.Engine` is the real one. This module does not load torch, so that a process
-which only names these types starts at once.
+`model.serving.engine.Engine` implements it. This module does not import torch, so that a process
+that only needs these types starts quickly.
 """
 
 from collections.abc import Sequence
@@ -10,16 +10,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.planes import Planes
+from model.data.planes import DepthKind, Planes
 from model.data.quality import QualityLimits
 
 
 class Prediction(NamedTuple):
-    """What the network says of a batch.
+    """Output of the network for a batch.
 
     Attributes:
-        scores: (B,) float32 in [0, 1], bona fide score: higher is more bona fide.
-        shares: (B, 3) float32, weight of each of `model.data.planes.MODALITIES`, rows sum to 1.
+        scores: (B,) float32 in [0, 1], bona fide scores: higher is more bona fide.
+        shares: (B, 3) float32 in [0, 1], weight of each of `model.data.planes.MODALITIES`; rows
+            sum to 1.
     """
 
     scores: NDArray[np.float32]
@@ -27,13 +28,14 @@ class Prediction(NamedTuple):
 
 
 class Predictor(Protocol):
-    """What a worker needs of a model.
+    """What a worker may ask of a model.
 
     Attributes:
-        model_id: name and hash prefix.
+        model_id: name and the first 12 digits of the bundle's digest.
         size: side of the planes that `predict` takes, px.
-        crop_margin: for `model.data.planes.crop_planes`.
-        quality: what a face must reach to be judged.
+        crop_margin: for `model.data.planes.crop_planes`, [0, 1].
+        quality: limits of the quality gates.
+        depth_kind: what the depth values must stand for; others would be misread.
         max_batch: largest number of faces in one call.
     """
 
@@ -41,12 +43,13 @@ class Predictor(Protocol):
     size: int
     crop_margin: float
     quality: QualityLimits
+    depth_kind: DepthKind
     max_batch: int
 
     def threshold_for(self, modalities: Sequence[str]) -> float | None:
-        """Return the threshold for frames with `modalities`; None: not calibrated for them."""
+        """Return the threshold for frames that have `modalities`; None: no decision is made."""
         ...
 
     def predict(self, planes: Sequence[Planes]) -> Prediction:
-        """Score 1 to `max_batch` faces, `size` px each; not to be called twice at a time."""
+        """Score 1 to `max_batch` faces of `size` px; calls must not overlap."""
         ...

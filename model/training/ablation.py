@@ -2,10 +2,10 @@
 
     <folder>/<variant>-<seed>/     the bundle
     <folder>/<variant>-<seed>.npz  its scores on the test list, as log odds
-    <folder>/ablation.json         how all of them are trained
-    <folder>/table.json, table.md  what all of them came to
+    <folder>/ablation.json         settings stamp: the recipe that all of them share
+    <folder>/table.json, table.md  their error rates
 
-Runs that are there already are not repeated, so an ablation can be interrupted and extended.
+Existing runs are not repeated, so an ablation can be interrupted and extended.
 """
 
 import json
@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from model.data.dataset import Dataset, load_dataset
 from model.data.planes import MODALITIES
+from model.errors import check_choice, check_whole
 from model.evaluation.evaluation import FPRS
 from model.evaluation.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
 from model.evaluation.scoring import score
 from model.network.blocks import count_parameters
-from model.network.mmfcnn import Fusion, Gate, default_device
+from model.network.device import default_device
+from model.network.mmfcnn import Fusion, Gate
 from model.runs.processes import processes
-from model.runs.stamp import claim
+from model.runs.stamp import check_stamp
 from model.serving.bundle import load_bundle
 from model.training.loss import AbcForm
 from model.training.training import TrainingConfig, described, train
@@ -38,10 +40,10 @@ class Variant:
     """One row of the table.
 
     Attributes:
-        views: what the network sees.
-        fusion: how it joins them.
+        views: inputs of the network.
+        fusion: how they are combined.
         abc: form of the Average Binary Center loss.
-        gate: of a fusion that has one.
+        gate: form of the gate, for a fusion that has one.
     """
 
     views: tuple[str, ...] = MODALITIES
@@ -63,23 +65,23 @@ VARIANTS: Mapping[str, Variant] = {
     "mmfcnn-abc-centre": Variant(abc="centre"),
     "mmfcnn-released-gate": Variant(abc="batch", gate="released"),
 }
-# Not trained: the mean of the scores of the three variants that are named like their one modality.
+# Not trained: the mean score of the three variants that are named after their one modality.
 LATE = "late-average"
-# An error rate of some per cent needs no more samples than this; a TPR@FPR=1e-4 needs them all.
+# Enough samples for error rates of a few per cent, unlike for a TPR@FPR=1e-4.
 _LOST_SAMPLES = 3000
 
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """What to compare.
+    """An ablation.
 
     Attributes:
-        recipe: how each network is trained; its network, loss, seed and bundle are replaced.
-        test: list file that all are compared on.
-        folder: where the runs go.
+        recipe: training of each network; network, loss, seed and bundle are replaced.
+        test: list file on which all are compared.
+        folder: of the runs.
         variants: names in `VARIANTS`.
-        seeds: each variant is trained with each.
-        processes: how many train at once.
+        seeds: each variant is trained once with each of them.
+        processes: number of networks trained in parallel.
     """
 
     recipe: TrainingConfig
@@ -90,30 +92,30 @@ class AblationConfig:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a variant that is not there."""
-        unknown = set(self.variants) - VARIANTS.keys()
-        if unknown:
-            raise ValueError(f"there is no variant {min(unknown)}; there are {', '.join(VARIANTS)}")
+        """Refuse what can't be compared.
+
+        Raises:
+            SettingError: a field breaks its rule.
+        """
+        for name in self.variants:
+            check_choice("variants", name, tuple(VARIANTS))
+        for seed in self.seeds:
+            check_whole("seeds", seed, 0)
+        check_whole("processes", self.processes, 1)
 
 
 def ablate(config: AblationConfig) -> Iterator[str]:
-    """Train and score what is missing, yielding each run's name when it is done; write the table.
+    """Train and score the runs that are missing, yielding the name of each; then write the table.
 
     Raises:
         model.data.lists.ListError: a list file breaks a rule.
-        FileExistsError: the folder holds runs of another recipe.
-        model.training.checkpoint.CheckpointError: a run was begun with other threads, or another
-            bf16.
+        model.runs.stamp.StampMismatch: the folder holds runs of another recipe.
+        model.training.checkpoint.CheckpointError: an unfinished run was begun with other threads
+            or another bf16.
     """
     config.folder.mkdir(parents=True, exist_ok=True)
-    _claim(config)
-    # By seeds first, so that an interruption leaves a whole table of fewer seeds.
-    todo = [
-        (name, seed)
-        for seed in config.seeds
-        for name in config.variants
-        if not _scores_file(config, name, seed).exists()
-    ]
+    _check_recipe(config)
+    todo = missing_runs(config)
     with processes(config.processes) as pool:
         runs = {pool.submit(run_variant, config, *each): each for each in todo}
         for done in as_completed(runs):
@@ -122,18 +124,32 @@ def ablate(config: AblationConfig) -> Iterator[str]:
     write_table(config)
 
 
-def _claim(config: AblationConfig) -> None:
-    """Keep runs of different recipes out of one table; what a machine does faster is not of it."""
+def missing_runs(config: AblationConfig) -> list[tuple[str, int]]:
+    """Return variant and seed of each run without scores, in the order in which they are trained.
+
+    All variants of a seed come before the next seed: an interruption leaves a complete table of
+    fewer seeds.
+    """
+    return [
+        (name, seed)
+        for seed in config.seeds
+        for name in config.variants
+        if not _scores_file(config, name, seed).exists()
+    ]
+
+
+def _check_recipe(config: AblationConfig) -> None:
+    """Keep runs of different recipes out of one table; threads and bf16 are up to the machine."""
     recipe = described(config.recipe)
     for field in ("abc", "seed", "threads", "bf16"):
         del recipe[field]
     settings = {"test": config.test.name, **recipe}
-    claim(config.folder / "ablation.json", settings, "runs of another recipe")
+    check_stamp(config.folder / "ablation.json", settings, "runs of another recipe")
 
 
 def run_variant(config: AblationConfig, name: str, seed: int) -> None:
     """Train one variant with one seed, and write its scores on the test list."""
-    # Before hours of training: what is wrong with it shows now.
+    # Read before hours of training, so that its errors show at once.
     test = _read_once(config.test, config.recipe.network.size)
     variant, bundle = VARIANTS[name], config.folder / f"{name}-{seed}"
     shape = replace(
@@ -173,12 +189,12 @@ def run_variant(config: AblationConfig, name: str, seed: int) -> None:
 
 @cache
 def _read_once(path: Path, size: int) -> Dataset:
-    """Return a list's samples: all runs of a process are trained and compared on the same ones."""
+    """Return the samples of a list, which all runs in this process share."""
     return load_dataset(path, size)
 
 
 def write_table(config: AblationConfig) -> list[dict[str, Any]]:
-    """Write the table of all runs that are there, as JSON and Markdown, and return its rows."""
+    """Write the table of all finished runs, as JSON and Markdown, and return its rows."""
     rows = []
     for name in (*config.variants, LATE):
         runs = [run for seed in config.seeds if (run := _run(config, name, seed)) is not None]
@@ -212,7 +228,7 @@ def _run(config: AblationConfig, name: str, seed: int) -> dict[str, float] | Non
 
 
 def _log_odds(scores: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return scores as a file keeps them: in half the bytes, and apart where they are near 1."""
+    """Return log odds as float32: half the bytes, and scores near 1 stay distinct."""
     inside = np.clip(scores, 1e-15, 1 - 1e-15)
     return (np.log(inside) - np.log1p(-inside)).astype(np.float32)
 
@@ -228,7 +244,7 @@ def _is_scores(key: str) -> bool:
 def _figures(
     scores: Mapping[str, NDArray[np.float64]], label: NDArray[np.int64], species: Sequence[str]
 ) -> dict[str, float]:
-    """Return rates; ACER is at the equal error threshold, so that no calibration is in them."""
+    """Return the error rates; ACER is at the equal error threshold, whatever the calibration."""
     attacks = int((label == 0).sum())
     rates = {
         f"TPR@{fpr:.0e}": tpr_at_fpr(scores["all"], label, fpr)[0].value
@@ -237,7 +253,7 @@ def _figures(
     }
     acers = {}
     for key, values in scores.items():
-        every = -(-len(label) // len(values))  # the rates without a modality are of fewer samples
+        every = -(-len(label) // len(values))  # rates without a modality are of fewer samples
         rate, threshold = equal_error(values, label[::every])
         acers[f"EER {key}"] = rate
         acers[f"ACER {key}"] = judge(values, species[::every], threshold).acer
@@ -246,7 +262,7 @@ def _figures(
 
 
 def _spread(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Return each figure's mean over the seeds, and its least and largest value."""
+    """Return each figure's mean, minimum and maximum over the seeds."""
     spread = {}
     for key in runs[0]:
         values = [run[key] for run in runs]

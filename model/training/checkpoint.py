@@ -1,42 +1,58 @@
-"""Where a training run stands, so that it can be interrupted and go on as if it had not been.
+"""Checkpoints, from which an interrupted run continues as if it had not been interrupted.
 
-run.json              the run's config and its epochs
-state.safetensors     weights and momentum after the last epoch
-best.safetensors      weights after the best one
+    run.json              the run's config and its epochs; names the current state file
+    state-N.safetensors   weights and momentum after the last epoch, N = 0 or 1
+    best.safetensors      weights of the best epoch
+
+An interruption at any point leaves either the previous checkpoint or the new one.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from model.errors import ModelError
+from model.network.mmfcnn import FusionNetwork
+
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+    safetensors.SafetensorError,
+)
 
 
 class CheckpointError(ModelError):
-    """A checkpoint can't be gone on from; the message says why."""
+    """A run can't continue from its checkpoint; the message says why."""
+
+
+class State(NamedTuple):
+    """What changes from step to step.
+
+    Attributes:
+        network: its weights and the statistics of its batch normalisations.
+        loss: some forms have parameters.
+        optimiser: its momentum.
+    """
+
+    network: FusionNetwork
+    loss: nn.Module
+    optimiser: torch.optim.Optimizer
 
 
 class Checkpoint:
-    """One run's folder."""
+    """The folder of one run."""
 
     def __init__(self, folder: Path) -> None:
-        """Name the folder; it is made by the first `save`."""
+        """Name the folder; the first `save` creates it."""
         self._folder = folder
         self._config: Mapping[str, Any] = {}
 
-    def restore(
-        self,
-        config: Mapping[str, Any],
-        network: nn.Module,
-        loss: nn.Module,
-        optimiser: torch.optim.Optimizer,
-    ) -> list[dict[str, Any]]:
-        """Put a run back where it stood and return its epochs; [] if there is none.
+    def restore(self, config: Mapping[str, Any], state: State) -> list[dict[str, Any]]:
+        """Bring `state` to the end of the last epoch, and return the epochs; [] if there is none.
 
         Raises:
             CheckpointError: the folder holds a run of another config, or can't be read.
@@ -47,60 +63,39 @@ class Checkpoint:
             return []
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
-            state = safetensors.torch.load_file(self._folder / run["state"])
-        except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-            raise CheckpointError(f"{path}: can't be gone on from: {error}") from error
-        if run["config"] != self._config:
-            changed = [
-                key for key, value in self._config.items() if run["config"].get(key) != value
-            ]
+            held = run["config"]
+            changed = [key for key, value in self._config.items() if held.get(key) != value]
+            if not changed:
+                _load(state, safetensors.torch.load_file(self._folder / run["state"]))
+            epochs: list[dict[str, Any]] = list(run["epochs"])
+        except _UNREADABLE as error:
+            raise CheckpointError(
+                f"{path}: can't continue from it ({error!r:.200}): remove the folder"
+            ) from error
+        if changed:
             raise CheckpointError(
                 f"{path} is of a run with other settings ({', '.join(changed)}): remove the folder "
                 "or choose another name for the bundle"
             )
-        network.load_state_dict(_part(state, "network."))
-        loss.load_state_dict(_part(state, "loss."))
-        momentum = _part(state, "momentum.")
-        for number, parameter in enumerate(optimiser.param_groups[0]["params"]):
-            if str(number) in momentum:
-                optimiser.state[parameter]["momentum_buffer"] = momentum[str(number)].to(
-                    parameter.device
-                )
-        epochs: list[dict[str, Any]] = run["epochs"]
         return epochs
 
-    def save(
-        self,
-        epochs: Sequence[Mapping[str, Any]],
-        network: nn.Module,
-        loss: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        *,
-        is_best: bool,
-    ) -> None:
-        """Note where the run stands; an interruption leaves the last state or this one."""
+    def save(self, epochs: Sequence[Mapping[str, Any]], state: State, *, is_best: bool) -> None:
+        """Write a checkpoint; if interrupted, the previous one stays valid."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        momentum = {
-            str(number): optimiser.state[parameter]["momentum_buffer"]
-            for number, parameter in enumerate(optimiser.param_groups[0]["params"])
-            if parameter in optimiser.state
-        }
-        # Two files by turns: the one that run.json names is never being written.
+        # The two files alternate: the one that run.json names is never being written.
         name = f"state-{len(epochs) % 2}.safetensors"
         parts = {
-            "network.": network.state_dict(),
-            "loss.": loss.state_dict(),
-            "momentum.": momentum,
+            "network.": state.network.state_dict(),
+            "loss.": state.loss.state_dict(),
+            "momentum.": _momentum(state.optimiser),
         }
-        state = {
-            prefix + key: value.contiguous()
-            for prefix, tensors in parts.items()
-            for key, value in tensors.items()
+        tensors = {
+            prefix + key: value for prefix, part in parts.items() for key, value in part.items()
         }
-        safetensors.torch.save_file(state, self._folder / name)
+        safetensors.torch.save_file(_contiguous(tensors), self._folder / name)
         if is_best:
             best = self._folder / "best.partial"
-            safetensors.torch.save_file(_contiguous(network.state_dict()), best)
+            safetensors.torch.save_file(_contiguous(state.network.state_dict()), best)
             best.replace(self._folder / "best.safetensors")
         run = {"config": self._config, "state": name, "epochs": list(epochs)}
         partial = self._folder / "run.partial"
@@ -108,15 +103,41 @@ class Checkpoint:
         partial.replace(self._folder / "run.json")
 
     def load_best(self, network: nn.Module) -> None:
-        """Give a network the weights of the best epoch."""
-        network.load_state_dict(safetensors.torch.load_file(self._folder / "best.safetensors"))
+        """Load the weights of the best epoch.
+
+        Raises:
+            CheckpointError: they can't be read.
+        """
+        path = self._folder / "best.safetensors"
+        try:
+            network.load_state_dict(safetensors.torch.load_file(path))
+        except _UNREADABLE as error:
+            raise CheckpointError(
+                f"{path}: can't be read ({error!r:.200}): remove the folder"
+            ) from error
 
 
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _load(state: State, tensors: Mapping[str, Tensor]) -> None:
+    state.network.load_state_dict(_part(tensors, "network."))
+    state.loss.load_state_dict(_part(tensors, "loss."))
+    for number, momentum in _part(tensors, "momentum.").items():
+        parameter = state.optimiser.param_groups[0]["params"][int(number)]
+        state.optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+
+
+def _momentum(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+        str(number): optimiser.state[parameter]["momentum_buffer"]
+        for number, parameter in enumerate(optimiser.param_groups[0]["params"])
+        if parameter in optimiser.state
     }
 
 
-def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.contiguous() for key, value in state.items()}
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.contiguous() for key, value in tensors.items()}

@@ -1,4 +1,4 @@
-"""Training as a picture: losses and error rates by epoch. Needs the extra `report`."""
+"""Training curves: losses and error rates by epoch. Needs the extra `report`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from model.training.training import Epoch
 
 
 def write_curves(epochs: Sequence[Epoch], path: Path) -> None:
-    """Write losses and error rates by epoch as a PNG."""
+    """Write losses and error rates by epoch as a PNG file."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     losses, rates = figure.subplots(1, 2)
     numbers = [epoch.number for epoch in epochs]

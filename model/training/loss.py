@@ -1,6 +1,6 @@
-"""The Average Binary Center loss: cross-entropy, and the two classes' features pushed apart.
+"""The Average Binary Center loss: cross-entropy plus a term that separates the classes' features.
 
-The paper's exact equation is not available. Three forms are on record, and all are here:
+The paper's exact equation is not available. These are the three forms on record:
 
     none     plain cross-entropy, as the authors' released script trains
     batch    CE + a * exp(-b * MSE(mean of bona fide, mean of attack)), over a batch
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.errors import check_choice
 from model.network.mmfcnn import ATTACK, BONA_FIDE
 
 AbcForm = Literal["none", "batch", "centre"]
@@ -30,18 +31,21 @@ class AverageBinaryCenterLoss(nn.Module):
     def __init__(self, form: AbcForm, num_features: int) -> None:
         """Choose the form.
 
+        Args:
+            form: one of `ABC_FORMS`.
+            num_features: length F of the feature.
+
         Raises:
-            ValueError: there is no such form.
+            SettingError: there is no such form.
         """
         super().__init__()
-        if form not in ABC_FORMS:
-            raise ValueError(f"the loss's form must be one of {ABC_FORMS}, is {form!r}")
+        check_choice("form", form, ABC_FORMS)
         self.form = form
         if form == "centre":
             self.centres = nn.Parameter(torch.randn(2, num_features))
 
     def forward(self, logits: Tensor, feature: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch, a scalar.
 
         Args:
             logits: (B, 2) float.
@@ -58,7 +62,7 @@ class AverageBinaryCenterLoss(nn.Module):
     def _batch(self, feature: Tensor, label: Tensor) -> Tensor:
         is_bona_fide = label == BONA_FIDE
         if is_bona_fide.all() or not is_bona_fide.any():
-            return feature.new_zeros(())  # with one class absent there is nothing to push apart
+            return feature.new_zeros(())  # with one class absent there is nothing to separate
         bona_fide, attack = feature[is_bona_fide].mean(0), feature[~is_bona_fide].mean(0)
         return _BATCH_WEIGHT * torch.exp(-_BATCH_SCALE * functional.mse_loss(bona_fide, attack))
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -18,11 +19,14 @@ from loadtest.fleet import Phase
 from loadtest.ledger import Ledger
 from tests.e2e.deployment import Deployment, deployed, until, watched
 from tests.workers import frames
+from workers.client.camera import Camera
+from workers.client.door import Door, last_ids
 from workers.stream.backlog import read_backlog
+from workers.stream.connection import connect
 from workers.wire import keys
-from workers.wire.decision import Decision, Outcome, Reason
+from workers.wire.decision import Decision, Outcome, Reason, unpack_decision
 from workers.wire.frame import pack_frame
-from workers.wire.signing import sign
+from workers.wire.signing import door_key, sign
 
 pytestmark = [
     # Ray's own sockets and deprecated calls warn; they are not ours to fix.
@@ -58,8 +62,6 @@ def assert_exactly_once(ledger: Ledger) -> None:
 
 
 async def assert_nothing_is_left(deployment: Deployment) -> None:
-    from workers.stream.connection import connect  # noqa: PLC0415
-
     client = connect(deployment.url)
     figures = await read_backlog(client, range(deployment.partitions))
     await client.aclose()
@@ -85,7 +87,7 @@ def test_our_packages_are_imported_from_here_in_the_replicas_too(deployment: Dep
 def test_http_tells_how_it_is_and_decides_a_frame(deployment: Deployment) -> None:
     url = deployment.config.http_url
     for path in ("/healthz", "/readyz"):
-        with urllib.request.urlopen(url + path, timeout=5) as answer:
+        with urllib.request.urlopen(url + path, timeout=60) as answer:
             assert answer.status == 200
     status = deployment.status()
     assert status["model"].startswith("random@")
@@ -98,12 +100,45 @@ def test_http_tells_how_it_is_and_decides_a_frame(deployment: Deployment) -> Non
     assert post(url, frame, bytes(32))["reason"] == "bad_signature"
     assert post(url, b"nonsense", bytes(32))["reason"] == "malformed"
     assert post(url, bytes(3 << 20), bytes(32))["reason"] == "too_large"
+    for path in ("/docs", "/redoc", "/openapi.json"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(url + path, timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/msgpack"])
+def test_an_answer_by_http_is_signed_for_the_door(deployment: Deployment, kind: str) -> None:
+    camera, key = next(iter(deployment.camera_keys.items()))
+    frame = pack_frame(frames.frame(camera, time.time_ns() // 1000, int(time.time() * 1000)))
+    headers = {"X-Livegate-Signature": sign(frame, key).hex(), "Accept": kind}
+    url = f"{deployment.config.http_url}/v1/decide"
+    with urllib.request.urlopen(urllib.request.Request(url, frame, headers), timeout=60) as answer:
+        told = answer.read()
+        assert answer.headers["Content-Type"] == kind
+        assert answer.headers["X-Livegate-Signature"] == sign(told, door_key(key)).hex()
+    if kind == "application/msgpack":
+        assert unpack_decision(told).camera_id == camera
+
+
+async def test_a_camera_that_posts_gets_its_decisions(deployment: Deployment) -> None:
+    camera_id, key = next(iter(deployment.camera_keys.items()))
+    servers = connect(deployment.url, timeout_s=5)
+    door = Door(servers, camera_id, door_key(key), partitions=deployment.partitions)
+    name = keys.camera_decisions(keys.partition_of(camera_id, deployment.partitions), camera_id)
+    decisions = door.decisions((await last_ids(servers, [name]))[name])
+    camera = Camera(deployment.config.http_url, camera_id, key)
+    async with asyncio.timeout(180):
+        seqs = [camera.publish(frames.planes()) for _ in range(3)]
+        told = [(await anext(decisions)).seq for _ in seqs]
+    assert sorted(told, key=str) == sorted(seqs, key=str)
+    assert (await asyncio.to_thread(camera.close)).acknowledged == 3
+    await decisions.aclose()  # type: ignore[attr-defined]
+    await servers.aclose()
 
 
 def post(url: str, body: bytes, signature: bytes) -> dict[str, Any]:
     headers = {"X-Livegate-Signature": signature.hex()}
     request = urllib.request.Request(f"{url}/v1/decide", data=body, headers=headers)
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         decision: dict[str, Any] = json.load(answer)
         return decision
 
@@ -127,13 +162,13 @@ async def test_a_replica_killed_amid_a_batch_loses_nothing(deployment: Deploymen
         await playing
         await until(lambda: ledger.num_open == 0)
         assert_exactly_once(ledger)
-    await until(lambda: len(deployment.replica_pids()) == 2, timeout_s=60)
+    await until(lambda: len(deployment.replica_pids()) == 2)
     assert victim not in deployment.replica_pids()
     await assert_nothing_is_left(deployment)
 
 
 async def test_a_replica_that_comes_back_late_commits_nothing(deployment: Deployment) -> None:
-    await until(lambda: len(deployment.replica_pids()) == 2, timeout_s=60)
+    await until(lambda: len(deployment.replica_pids()) == 2)
     lease_s = deployment.config.settings.stream.lease_ms / 1000
     async with watched(deployment) as (fleet, ledger):
         playing = asyncio.create_task(fleet.play(lambda: iter(BUSY)))

@@ -26,7 +26,8 @@ from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.redis_stream import RedisStream
 from workers.testing import ConstantPredictor
-from workers.wire.signing import AcceptUnsigned, Keyring
+from workers.wire.keyring import Keyring
+from workers.wire.signing import AcceptUnsigned
 
 STALLED = 3
 POISON, ATTACK, BONA_FIDE = 7, 60, 200  # the value of all pixels of a frame

@@ -6,20 +6,23 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import ValidationError
+from ray.serve.config import AutoscalingConfig
+from ray.serve.deployment import deployment_to_schema
 
+from workers.app import deployment
 from workers.autoscale import (
     SERVICE_RATE,
     ArrivalRate,
     BacklogPolicy,
     Load,
-    Rule,
     replicas_needed,
     scale,
 )
-from workers.settings import StreamSettings
+from workers.settings import ScalingSettings, StreamSettings, WorkerSettings
 from workers.wire import keys
 
-RULE = Rule(min_replicas=1, max_replicas=8, drain_s=2.0, target_utilisation=0.5)
+SCALING = ScalingSettings(min_replicas=1, max_replicas=8, drain_s=2.0, target_utilisation=0.5)
 
 
 class TestReplicasNeeded:
@@ -41,16 +44,16 @@ class TestReplicasNeeded:
     def test_demand_over_what_a_replica_is_meant_to_carry(
         self, arrival_fps: float, backlog: int, service_fps: float, needed: int
     ) -> None:
-        assert replicas_needed(Load(arrival_fps, backlog, service_fps), RULE) == needed
+        assert replicas_needed(Load(arrival_fps, backlog, service_fps), SCALING) == needed
 
     def test_an_idle_application_may_sleep_and_wakes_for_one_frame(self) -> None:
-        rule = Rule(min_replicas=0, max_replicas=8)
-        assert replicas_needed(Load(0, 0, 100), rule) == 0
-        assert replicas_needed(Load(0, 1, 100), rule) == 1
+        scaling = ScalingSettings(min_replicas=0, max_replicas=8)
+        assert replicas_needed(Load(0, 0, 100), scaling) == 0
+        assert replicas_needed(Load(0, 1, 100), scaling) == 1
 
 
 class TestScale:
-    rule = Rule(max_replicas=8, upscale_s=1.0, downscale_s=10.0)
+    scaling = ScalingSettings(max_replicas=8, upscale_s=1.0, downscale_s=10.0)
 
     @pytest.mark.parametrize(
         ("current", "needs", "wanted"),
@@ -69,7 +72,7 @@ class TestScale:
     def test_a_short_peak_or_dip_changes_nothing(
         self, current: int, needs: dict[float, int], wanted: int
     ) -> None:
-        assert scale(current, needs, self.rule, 0.0) == wanted
+        assert scale(current, needs, self.scaling, 0.0) == wanted
 
 
 @pytest.mark.parametrize(
@@ -78,12 +81,32 @@ class TestScale:
         {"target_utilisation": 0},
         {"target_utilisation": 1.1},
         {"drain_s": 0},
+        {"drain_s": float("nan")},
         {"min_replicas": 5, "max_replicas": 3},
+        {"max_replicas": 0},
+        {"first_service_fps": 0},
     ],
 )
-def test_a_rule_that_can_not_work_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(fields))):
-        Rule(**fields)
+def test_scaling_that_can_not_work_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        ScalingSettings(**fields)
+
+
+def test_the_application_takes_policy_and_bounds_from_its_own_settings() -> None:
+    settings = WorkerSettings.model_validate(
+        {
+            "allow_unsigned": True,
+            "stream": {"url": "redis://elsewhere:7000/1", "partitions": 9},
+            "scaling": {"min_replicas": 2, "max_replicas": 5, "drain_s": 7},
+        }
+    )
+    config = deployment_to_schema(deployment(settings)).autoscaling_config
+    assert isinstance(config, AutoscalingConfig)
+    assert (config.min_replicas, config.max_replicas) == (2, 5)
+    assert (config.upscale_delay_s, config.downscale_delay_s) == (0, 0)
+    policy = config.policy.get_policy()(**config.policy.policy_kwargs)
+    assert policy._stream == settings.stream
+    assert policy._scaling == settings.scaling
 
 
 def test_the_arrival_rate_is_that_of_the_last_seconds() -> None:
@@ -113,9 +136,14 @@ async def settle(policy: BacklogPolicy) -> None:
 def policy_for(url: str) -> BacklogPolicy:
     return BacklogPolicy(
         stream={"url": url, "partitions": 2},
-        rule={"drain_s": 1.0, "target_utilisation": 0.5, "upscale_s": 0.0, "downscale_s": 0.0},
-        first_service_fps=10.0,
-        poll_s=0.0,
+        scaling={
+            "drain_s": 1.0,
+            "target_utilisation": 0.5,
+            "upscale_s": 0.0,
+            "downscale_s": 0.0,
+            "first_service_fps": 10.0,
+            "poll_s": 0.0,
+        },
     )
 
 

@@ -1,22 +1,27 @@
-"""The client's side at the door: what an integrator imports to read decisions and to act on them.
+"""The door's side: what an integrator imports to read decisions and to act on them.
 
-door = Door(connect(url, timeout_s=5), "gate-1", door_key, partitions=4)
-async for decision in door.decisions():
-if door.opens(decision, now_ms=time.time() * 1000):
-unlock()
+    door = Door(connect(url, timeout_s=5), "gate-1", door_key, partitions=4)
+    async for decision in door.decisions():
+        if door.opens(decision, now_ms=time.time() * 1000):
+            unlock()
+
+It says that somebody is there, not who: `deploy/THREATS.md` has what to combine it with.
 """
 
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
+from workers.client.lines import checked_partitions, layout_of, wrong_layout
+from workers.client.pictures import CameraError
 from workers.stream.connection import Servers, is_cancelled
 from workers.stream.failure import FAILURES, failure_of
 from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, unpack_decision
-from workers.wire.signing import sign
+from workers.wire.frame import CAMERA_ID
+from workers.wire.signing import checked_keys, sign
 
 _BLOCK_MS = 500
 _FIRST_PAUSE_S = 0.05
@@ -52,7 +57,7 @@ class Door:
         self,
         servers: Servers,
         camera_id: str,
-        door_key: bytes | None,
+        door_key: bytes | Sequence[bytes] | None,
         *,
         partitions: int,
         max_age_ms: int = 3000,
@@ -63,17 +68,24 @@ class Door:
         Args:
             servers: from `workers.stream.connection.connect`, with a time-out above 1 s.
             camera_id: the camera of this door.
-            door_key: 32 bytes, from `livegate keys export` or `workers.wire.signing.door_key`;
-                None where the deployment takes unsigned frames.
+            door_key: 32 bytes, from `livegate keys export --door` (several while the camera's key
+                is rotated); None where the deployment takes unsigned frames.
             partitions: the deployment's number of partitions.
             max_age_ms: as in `opens_door`.
             max_ahead_ms: as in `opens_door`.
+
+        Raises:
+            KeyRefused: the door key is none.
+            CameraError: there can be no such camera, or no such number of partitions.
         """
+        if not isinstance(camera_id, str) or not CAMERA_ID.fullmatch(camera_id):
+            raise CameraError(f"{camera_id!r:.80} is no camera id: 1 to 64 of A-Z a-z 0-9 . _ -")
         self._servers = servers
         self._camera_id = camera_id
-        self._door_key = door_key
+        self._door_keys = checked_keys(door_key)
         self._limits = (max_age_ms, max_ahead_ms)
-        partition = keys.partition_of(camera_id, partitions)
+        self._partitions = checked_partitions(partitions)
+        partition = keys.partition_of(camera_id, self._partitions)
         self._stream = keys.camera_decisions(partition, camera_id)
         self._opened: dict[int, float] = {}
 
@@ -84,20 +96,28 @@ class Door:
 
         Args:
             after_id: id of the last decision known; "$": only new ones; "0": all that are kept.
+
+        Raises:
+            CameraError: the deployment has another number of partitions: nothing would ever come.
         """
         name = self._stream
         after = await last_ids(self._servers, [name]) if after_id == "$" else {name: after_id}
+        laid_out = await layout_of(self._servers)
+        if laid_out not in (None, self._partitions):
+            raise CameraError(wrong_layout(laid_out, self._partitions))
         async for entry_id, fields in _entries(self._servers, after):
             packed = fields.get(b"d", b"")
-            if self._door_key is not None and not hmac.compare_digest(
-                sign(packed, self._door_key), fields.get(b"s", b"")
-            ):
+            if not self._is_signed(packed, fields.get(b"s", b"")):
                 _log.error("decision %s is not signed with the door key: skipped", entry_id)
             elif (decision := _read(entry_id, packed)) is not None:
                 if decision.camera_id == self._camera_id:
                     yield decision
                 else:
                     _log.error("decision %s is of another camera: skipped", entry_id)
+
+    def _is_signed(self, packed: bytes, signature: bytes) -> bool:
+        signatures = [sign(packed, key) for key in self._door_keys]
+        return not signatures or any(hmac.compare_digest(each, signature) for each in signatures)
 
     def opens(self, decision: Decision, now_ms: float) -> bool:
         """Say whether to open on a decision, and note it: a second one of that seq opens nothing.

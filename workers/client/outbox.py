@@ -1,17 +1,23 @@
-"""What a camera has still to send, and what it may do when the line fails; knows no socket."""
+"""What a camera has still to send, and what has become of each frame; knows no socket."""
 
+import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from workers.stream.failure import FAILURES, failure_of
-from workers.wire import keys
-from workers.wire.frame import Frame, pack_frame, take_fields, unpack_frame
-from workers.wire.signing import sign
+from workers.client.lines import NotNow, NotTaken
+from workers.client.pictures import CameraError, integer
+from workers.wire.frame import CAMERA_ID, Frame, pack_frame, take_fields, unpack_frame
+from workers.wire.signing import checked_key, sign
 
 _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 1.0
+_MOST_WAITING = 1_000_000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +39,80 @@ class Sent:
     last_error: str = ""
 
 
+Status = Literal["acknowledged", "dropped", "unknown", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What has become of one frame; each queued frame gets exactly one.
+
+    Attributes:
+        seq: of the frame.
+        status: as in `Sent`.
+        entry_id: its stream entry, if it was acknowledged; else empty.
+    """
+
+    seq: int
+    status: Status
+    entry_id: str = ""
+
+
+OnResult = Callable[[SendResult], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
     seq: int
-    fields: dict[str, bytes]
+    fields: Mapping[str, bytes]
 
 
 class Outbox:
-    """Signed frames that wait to be sent, and what to say to the server next.
+    """Signed frames that wait to be sent, and the account of those that were.
 
-    It knows no socket: whoever owns one runs `next_command`, then tells `answered` or `failed`.
-    Safe between threads.
+    Whoever owns one tells `begin`, sends what `take` returned, and tells `arrived` or `failed`; or
+    lets it go with `give_up`. Safe between threads.
     """
 
     def __init__(
-        self, camera_id: str, key: bytes | None, partitions: int, max_waiting: int
+        self,
+        camera_id: str,
+        key: bytes | None,
+        max_waiting: int,
+        on_result: OnResult | None = None,
     ) -> None:
-        """Start empty; arguments as for `workers.client.camera.Camera`."""
+        """Start empty; arguments as for `workers.client.camera.Camera`.
+
+        Raises:
+            CameraError: the id can't be one, or `max_waiting` is below 1.
+            KeyRefused: the key is none.
+        """
+        if not isinstance(camera_id, str) or not CAMERA_ID.fullmatch(camera_id):
+            raise CameraError(f"{camera_id!r:.80} is no camera id: 1 to 64 of A-Z a-z 0-9 . _ -")
         self._camera_id = camera_id
-        self._key = key
-        self.stream = keys.frames(keys.partition_of(camera_id, partitions))
-        self._max_waiting = max_waiting
-        # Strictly rising across restarts too: microseconds since 1970 outrun any frame rate.
+        self._key = None if key is None else checked_key(key)
+        self._max_waiting = integer("max_waiting", max_waiting, 1, _MOST_WAITING)
+        self._on_result = on_result
+        # Rising across restarts too: microseconds since 1970 outrun any frame rate.
         self._next_seq = time.time_ns() // 1000
         self._waiting: deque[_Outgoing] = deque()
         self._sending: _Outgoing | None = None
-        self._is_line_up = False
+        self._is_under_way = False
+        self._is_closed = False
         self._pause_s = _FIRST_PAUSE_S
         self._lock = threading.Lock()
         self.sent = Sent()
 
     def put(self, frame: Frame) -> int:
-        """Number, sign and queue a frame; the oldest one makes room. Returns its seq."""
+        """Number, sign and queue a frame; the oldest one makes room. Returns its seq.
+
+        Raises:
+            FrameRefused: the frame breaks a rule of the wire format.
+            CameraError: the outbox was closed.
+        """
+        dropped = []
         with self._lock:
+            if self._is_closed:
+                raise CameraError("the camera is closed: make a new one")
             frame = replace(frame, camera_id=self._camera_id, seq=self._next_seq)
             packed = pack_frame(frame)
             unpack_frame(packed)  # what a worker would refuse is refused here, to whoever wrote it
@@ -75,58 +122,76 @@ class Outbox:
             take_fields({name.encode(): value for name, value in fields.items()})
             self._next_seq += 1
             if len(self._waiting) >= self._max_waiting:
-                self._waiting.popleft()
-                self._count(dropped=1)
+                dropped.append(self._result(self._waiting.popleft(), "dropped"))
             self._waiting.append(_Outgoing(frame.seq, fields))
-            return frame.seq
+        self._tell(dropped)
+        return frame.seq
 
-    def next_command(self) -> tuple[str | bytes, ...] | None:
-        """Return a command to run now, or None if nothing waits."""
+    def take(self) -> Mapping[str, bytes] | None:
+        """Return the fields of the frame to send now, or None if nothing waits."""
         with self._lock:
-            if not self._is_line_up and (self._waiting or self._sending):
-                # Until a PING went through, an error means that no frame was sent.
-                return ("PING",)
             if self._sending is None and self._waiting:
                 self._sending = self._waiting.popleft()
-            if self._sending is None:
-                return None
-            flat = [part for pair in self._sending.fields.items() for part in pair]
-            return ("XADD", self.stream, "*", *flat)
+            return None if self._sending is None else self._sending.fields
 
-    def answered(self, answer: object) -> tuple[int, str] | None:
-        """Note that the command went through; returns (seq, entry id) if it was a frame."""
+    def begin(self) -> None:
+        """Note that the frame that was taken is under way from now on: its reply can get lost."""
+        with self._lock:
+            self._is_under_way = self._sending is not None
+
+    def arrived(self, entry_id: str) -> None:
+        """Note that the frame that was taken is in the stream."""
         with self._lock:
             self._pause_s = _FIRST_PAUSE_S
-            if not self._is_line_up:
-                self._is_line_up = True
-                return None
-            done, self._sending = self._sending, None
-            self._count(acknowledged=1)
-            assert done is not None  # noqa: S101 - the command was its XADD
-            return done.seq, answer.decode() if isinstance(answer, bytes) else str(answer)
+            results = self._done("acknowledged", entry_id)
+        self._tell(results)
 
     def failed(self, error: Exception) -> float:
-        """Note that the command failed; returns how long to wait before the next one, s."""
+        """Note that the frame was not taken; returns how long to wait before the next try, s.
+
+        An error that nobody foresaw may have come after the frame arrived: it is unknown then.
+        """
+        results: list[SendResult] = []
         with self._lock:
-            # What nobody foresaw may have happened after the frame arrived, too.
-            failure = failure_of(error) if isinstance(error, FAILURES) else None
-            is_lost = failure is None or failure.may_have_run
-            if self._is_line_up and (is_lost or not (failure and failure.is_transient)):
-                self._sending = None
-                self._count(unknown=int(is_lost), refused=int(not is_lost))
-                self._is_line_up = not is_lost
-            self.sent = replace(self.sent, last_error=str(error))
+            if not isinstance(error, NotNow):
+                results = self._done("refused" if isinstance(error, NotTaken) else "unknown")
+            self._is_under_way = False
+            self.sent = replace(self.sent, last_error=str(error) or type(error).__name__)
             pause_s = self._pause_s
-            self._pause_s = min(2 * pause_s, _LAST_PAUSE_S)
-            return pause_s
+            if isinstance(error, NotNow) and error.pause_s is not None:
+                pause_s = max(pause_s, error.pause_s)
+            self._pause_s = min(2 * self._pause_s, _LAST_PAUSE_S)
+        self._tell(results)
+        return pause_s
+
+    def close(self) -> None:
+        """Take no more frames."""
+        with self._lock:
+            self._is_closed = True
 
     def give_up(self) -> None:
-        """Drop what still waits."""
+        """Drop what still waits; a frame whose reply is still out is unknown."""
         with self._lock:
-            self._count(dropped=len(self._waiting) + (self._sending is not None))
+            self._is_closed = True
+            results = self._done("unknown" if self._is_under_way else "dropped")
+            results += [self._result(outgoing, "dropped") for outgoing in self._waiting]
             self._waiting.clear()
-            self._sending = None
+        self._tell(results)
 
-    def _count(self, **more: int) -> None:
-        grown = {name: getattr(self.sent, name) + number for name, number in more.items()}
-        self.sent = replace(self.sent, **grown)
+    def _done(self, status: Status, entry_id: str = "") -> list[SendResult]:
+        """Return the result of the frame that was taken, unless it has one already."""
+        done, self._sending, self._is_under_way = self._sending, None, False
+        return [] if done is None else [self._result(done, status, entry_id)]
+
+    def _result(self, outgoing: _Outgoing, status: Status, entry_id: str = "") -> SendResult:
+        self.sent = replace(self.sent, **{status: getattr(self.sent, status) + 1})
+        return SendResult(outgoing.seq, status, entry_id)
+
+    def _tell(self, results: list[SendResult]) -> None:
+        """Call back with the lock released: the callback may ask this outbox."""
+        for result in results:
+            try:
+                if self._on_result is not None:
+                    self._on_result(result)
+            except (Exception, SystemExit):  # noqa: BLE001 - the caller's own: the camera goes on
+                _log.exception("on_result failed for seq %d; the camera goes on", result.seq)

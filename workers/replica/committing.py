@@ -10,7 +10,6 @@ from workers.replica.progress import Progress
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.delivery import CommitResult, FrameStream
-from workers.wire.decision import Decision
 from workers.wire.refusal import Expired, FrameRefused, Replayed, SeqMemoryFull, WorkerFailed
 
 _MAX_COMMIT = 256
@@ -89,8 +88,8 @@ class Committer:
                 for decided, result in await self._commit(group, again):
                     self._release(decided, result)
 
-    async def admit(self, decided: Decided) -> Decision:
-        """Return the decision on a frame that came by HTTP, once its seq is known to be new.
+    async def admit(self, decided: Decided) -> Decided:
+        """Return what is decided on a frame that came by HTTP, once its seq is known to be new.
 
         Raises:
             NotCommitted: the seq can't be looked up.
@@ -104,7 +103,7 @@ class Committer:
         if result in _INSTEAD:
             decided = self._instead(decided, result)
         self._telemetry.committed(decided.decision)
-        return decided.decision
+        return decided
 
     async def _commit(
         self, group: Sequence[int], batch: Sequence[Decided]

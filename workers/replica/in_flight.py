@@ -120,17 +120,24 @@ class Decided:
         until_ms = newest_ms + settings.deadline_ms + settings.max_clock_skew_ms
         return SeqUse(content.camera_id, proof.key_id, content.seq, until_ms)
 
+    def signature(self, told: bytes) -> bytes:
+        """Return the signature, for the door, of the bytes that tell this decision.
+
+        It is empty where the frame's origin is not proven.
+        """
+        proof = self.frame.proof
+        return sign(told, proof.door_key) if proof and proof.door_key else b""
+
     def to_commit(self, settings: WorkerSettings) -> Commit:
         """Return what the stream needs to make the decision visible."""
-        proof = self.frame.proof
         assert self.frame.entry is not None  # noqa: S101 - a frame by HTTP is admitted
         packed = pack_decision(self.decision)
         return Commit(
             entry=self.frame.entry,
             decision=packed,
-            signature=sign(packed, proof.door_key) if proof and proof.door_key else b"",
+            signature=self.signature(packed),
             # A frame of unproven origin must not crowd a camera's own decisions out.
-            camera_id=self.frame.camera_id if proof and self.is_shown else None,
+            camera_id=self.frame.camera_id if self.frame.proof and self.is_shown else None,
             seq=self.seq_use(settings),
             deadline_ms=self.deadline_ms(settings),
             error=self.error,

@@ -84,9 +84,10 @@ class Opener:
     def _decode(self, frame: InFlight, predictor: "Predictor") -> None:
         assert frame.frame is not None  # noqa: S101 - verified before
         frame.predictor = predictor
-        frame.planes = decode(frame.frame, predictor.size, predictor.crop_margin)
-        box = frame.frame.face_box
-        frame.quality = measure(frame.planes, None if box is None else min(box[2:]))
+        frame.planes = decode(
+            frame.frame, predictor.size, predictor.crop_margin, predictor.depth_kind
+        )
+        frame.quality = measure(frame.planes)
         if found := faults(frame.quality, predictor.quality):
             raise LowQuality("; ".join(found))
         if predictor.threshold_for(frame.planes.present) is None:

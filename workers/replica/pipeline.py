@@ -82,10 +82,12 @@ class Pipeline:
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
         self._infer_thread = ThreadPoolExecutor(1, "infer")
         self._failure: BaseException | None = None
+        self.has_joined = asyncio.Event()
 
     async def run(self) -> None:
         """Work until `drain` was called and nothing is in flight; then leave the group."""
         await self._stream.join()
+        self.has_joined.set()
         groups = self._stream.groups
         for group in groups:
             self._committer.open(group)
@@ -116,6 +118,10 @@ class Pipeline:
         self._is_draining.set()
 
     async def decide(self, fields: Mapping[bytes, bytes], received_s: float) -> Decision:
+        """Return the decision on one frame that came by HTTP; see `answer`."""
+        return (await self.answer(fields, received_s)).decision
+
+    async def answer(self, fields: Mapping[bytes, bytes], received_s: float) -> Decided:
         """Take one frame that came by HTTP through the same steps.
 
         Args:
@@ -123,19 +129,24 @@ class Pipeline:
             received_s: when the request began, monotonic; the frame's age counts from then.
 
         Returns:
-            Its decision; the caller is the only one that sees it.
+            What is decided; the caller is the only one that sees it.
 
         Raises:
             NotCommitted: it could not be decided, or not whether its seq is new.
         """
         if not self._stream.groups:
-            raise NotCommitted("the replica waits for its server")
+            raise NotCommitted("the server of the streams has not been reached yet")
         async with self._http_slots:
             decided: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
             self._by_http.add(decided)
             waited_ms = (time.monotonic() - received_s) * 1000
             arrived_at_ms = self._stream.now_ms(0) - int(waited_ms)
-            frame = InFlight(fields, arrived_at_ms, decided.set_result)
+
+            def on_decided(found: Decided) -> None:
+                if not decided.done():  # whoever asked may be gone
+                    decided.set_result(found)
+
+            frame = InFlight(fields, arrived_at_ms, on_decided)
             self._start(frame)
             try:
                 return await self._committer.admit(await decided)

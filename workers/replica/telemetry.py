@@ -79,6 +79,9 @@ class Telemetry:
         self._reclaimed = metrics.Counter(
             "livegate_reclaimed_total", "Entries taken over from silent replicas.", ()
         )
+        self._swaps = metrics.Counter(
+            "livegate_bundle_swaps_total", "Bundles that were to take over.", ("result",)
+        )
         self._dead = metrics.Counter("livegate_dead_letters_total", "Frames given up on.", ())
         self._latency = metrics.Histogram(
             "livegate_latency_ms", "Time of a frame in each stage, ms.", _LATENCY_MS, ("stage",)
@@ -120,6 +123,12 @@ class Telemetry:
         """Count a dead letter."""
         self.tally["dead_letters"] += 1
         self._dead.inc()
+
+    def swapped(self, *, is_done: bool) -> None:
+        """Count a bundle that took over, or that failed to."""
+        result = "done" if is_done else "failed"
+        self.tally[f"swaps_{result}"] += 1
+        self._swaps.inc(1, {"result": result})
 
     def inferred(self, size: int, infer_s: float, decode_s: Sequence[float]) -> None:
         """Take in one batch: its size, its time in the network, its frames' decode times."""

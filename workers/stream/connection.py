@@ -1,5 +1,7 @@
 """Connections to one Redis or Valkey server, or to each primary of a Redis Cluster.
 
+Sentinels are asked for their server as a cluster is asked for its map: it is one with one shard.
+
 redis-py repeats a command whose reply got lost. For a write that means twice: one XADD leaves two
 entries. So no client here retries, and whoever calls decides what a lost reply means.
 
@@ -18,22 +20,23 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError
 from redis.exceptions import ConnectionError as LineError
 
 from workers.stream.failure import FAILURES, Failure, failure_of
+from workers.stream.pool import check, pool_of
+from workers.wire.server_url import Credentials, ServerUrlError, parse_server_url
 
-# A command that finds no connection free waits for one: a busy client is not a server that is away.
-_MAX_CONNECTIONS = 32
+_NUM_SLOTS = 16384
 _MAP_TIMEOUT_S = 1.0
 _MAP_PAUSE_S = 0.2
 
 _log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
+# First slot, last slot, their primary, its replicas.
+_Row = tuple[int, int, Address, list[Address]]
 
 
 class Script:
@@ -49,11 +52,12 @@ class Server:
     """One server that takes writes, with connections of its own."""
 
     def __init__(
-        self, pool: BlockingConnectionPool, on_trouble: Callable[[], None] = lambda: None
+        self, pool: BlockingConnectionPool, on_lost: Callable[[], None] | None = None
     ) -> None:
-        """Connect to nothing yet; `on_trouble` is called when a command fails for now."""
+        """Connect to nothing yet; `on_lost` is called when a command fails, but for now only."""
         self.client: Redis = Redis(connection_pool=pool)
-        self._on_trouble = on_trouble
+        self.is_available = True
+        self._on_lost = on_lost
 
     async def execute(self, *args: Any) -> Any:  # noqa: ANN401 - as redis-py answers
         """Run one command, once.
@@ -71,8 +75,8 @@ class Server:
             if failure is Failure.NOT_PRIMARY:
                 # The address may lead to another server by now, but not on this connection.
                 await self.client.connection_pool.disconnect(inuse_connections=False)
-            if failure.is_transient:
-                self._on_trouble()
+            if failure.is_transient and self._on_lost is not None:
+                self._on_lost()
             raise
         return answer
 
@@ -92,19 +96,21 @@ class Servers:
     """All servers of a deployment that take writes; a single one is a cluster of one."""
 
     def __init__(self, url: str, *, cluster: bool, timeout_s: float) -> None:
-        """Make the first client; nothing is sent before the first command."""
-        self._pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_MAX_CONNECTIONS,
-            timeout=None,
-            protocol=2,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-        )
+        """Make the first clients; nothing is sent before the first command.
+
+        Raises:
+            ServerUrlError: the URL can't be used, or a file that it names.
+        """
+        self._url = parse_server_url(url)
+        check(self._url)
+        if cluster and (self._url.socket or self._url.service):
+            raise ServerUrlError("a cluster is named by one of its servers: redis:// or rediss://")
+        self._timeout_s = timeout_s
         self.is_cluster = cluster
-        self._seed = Server(self._pool, self._look_again)
+        self._has_map = cluster or bool(self._url.service)
+        login = self._url.sentinel_login if self._url.service else self._url.login
+        # Whom the map is asked of first; where there is none, the one server itself.
+        self._guides = [self._server(address, login) for address in self._url.hosts or (None,)]
         self._by_address: dict[Address, Server] = {}
         self._known: set[Address] = set()
         self._slots: dict[int, Server] = {}
@@ -118,13 +124,13 @@ class Servers:
         Raises:
             redis.exceptions.ConnectionError: no server of the cluster answers, or none has it.
         """
-        if not self.is_cluster:
-            return self._seed
+        if not self._has_map:
+            return self._guides[0]
         slot = key_slot(key.encode())
         if slot not in self._slots:
             await self._learn()
         if slot not in self._slots:
-            raise LineError(f"no server of the cluster has the slot of {key}")
+            raise LineError(f"no server is known to have {key}")
         return self._slots[slot]
 
     def owner_of(self, key: str) -> Server | None:
@@ -172,13 +178,13 @@ class Servers:
         if self._mapping is not None:
             self._mapping.cancel()
             await asyncio.wait([self._mapping])
-        for server in {self._seed, *self._by_address.values()}:
+        for server in (*self._guides, *self._by_address.values()):
             await server.client.aclose()
             await server.client.connection_pool.disconnect()
 
     def _look_again(self) -> None:
         """Ask for the map of slots in the background: the command that failed does not wait."""
-        if self.is_cluster and (self._mapping is None or self._mapping.done()):
+        if self._has_map and (self._mapping is None or self._mapping.done()):
             self._mapping = asyncio.create_task(self._learn_later())
 
     async def _learn_later(self) -> None:
@@ -186,12 +192,13 @@ class Servers:
         try:
             await self._learn()
         except FAILURES as error:
-            _log.warning("no server of the cluster says where the slots are: %s", error)
+            _log.warning("nobody says which server has what: %s", error)
 
     async def _learn(self) -> None:
         self._map_at_s = time.monotonic()
-        asked = [self._seed, *(self._at(address) for address in self._known)]
-        tasks = [asyncio.create_task(_slots_of(server)) for server in asked]
+        known = [self._at(address) for address in self._known] if self.is_cluster else []
+        asking = [self._rows_of(server) for server in (*self._guides, *known)]
+        tasks = [asyncio.create_task(each) for each in asking]
         try:
             self._take(await _first_result(tasks))
         finally:
@@ -199,7 +206,13 @@ class Servers:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    def _take(self, rows: list[tuple[int, int, Address, list[Address]]]) -> None:
+    async def _rows_of(self, server: Server) -> list[_Row]:
+        async with asyncio.timeout(_MAP_TIMEOUT_S):
+            if self.is_cluster:
+                return await _slots_of(server)
+            return await _primary_of(server, self._url.service)
+
+    def _take(self, rows: list[_Row]) -> None:
         slots: dict[int, Server] = {}
         known: set[Address] = set()
         for first, last, primary, replicas in rows:
@@ -211,25 +224,25 @@ class Servers:
 
     def _at(self, address: Address) -> Server:
         if address not in self._by_address:
-            options = {**self._pool.connection_kwargs, "host": address[0], "port": address[1]}
-            pool = BlockingConnectionPool(
-                max_connections=_MAX_CONNECTIONS,
-                timeout=None,
-                connection_class=self._pool.connection_class,
-                **options,
-            )
-            self._by_address[address] = Server(pool, self._look_again)
+            self._by_address[address] = self._server(address, self._url.login)
         return self._by_address[address]
+
+    def _server(self, address: Address | None, login: Credentials) -> Server:
+        pool = pool_of(self._url, address, login, self._timeout_s)
+        return Server(pool, self._look_again)
 
 
 def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Servers:
     """Return the servers behind a URL; nothing is sent before the first command.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`, with user and password where needed.
+        url: as `workers.wire.server_url` says: one server, or the Sentinels that know it.
         cluster: the server at `url` is one of a Redis Cluster.
         timeout_s: how long to connect, and how long to wait for a reply. A read that blocks
             needs more than it blocks for.
+
+    Raises:
+        ServerUrlError: the URL can't be used, or a file that it names.
     """
     return Servers(url, cluster=cluster, timeout_s=timeout_s)
 
@@ -248,14 +261,22 @@ async def _run(execute: Any, script: Script, names: Iterable[str], args: Iterabl
         return await execute("EVAL", script.text, len(keys), *keys, *args)
 
 
-async def _slots_of(server: Server) -> list[tuple[int, int, Address, list[Address]]]:
-    async with asyncio.timeout(_MAP_TIMEOUT_S):
-        answer = await server.execute("CLUSTER SLOTS")
+async def _slots_of(server: Server) -> list[_Row]:
+    answer = await server.execute("CLUSTER SLOTS")
     asked = server.client.connection_pool.connection_kwargs.get("host", "")
     return [
         (first, last, _address(primary, asked), [_address(replica, asked) for replica in replicas])
         for first, last, primary, *replicas in answer
     ]
+
+
+async def _primary_of(sentinel: Server, service: str) -> list[_Row]:
+    answer = await sentinel.execute("SENTINEL GET-MASTER-ADDR-BY-NAME", service)
+    if answer is None:
+        raise LineError(f"a Sentinel knows no service {service}")
+    host, port = answer
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    return [(0, _NUM_SLOTS - 1, (name, int(port)), [])]
 
 
 def _address(node: list[Any], asked: str) -> Address:
@@ -271,4 +292,4 @@ async def _first_result(tasks: list["asyncio.Task[Any]"]) -> Any:  # noqa: ANN40
             failed = error
     if not failure_of(failed).is_transient:
         raise failed
-    raise LineError(f"no server of the cluster answers: {failed}")
+    raise LineError(f"nobody says which server has what: {failed}")

@@ -2,7 +2,8 @@
 
 `workers/README.md` documents it to the byte; golden files under `tests/` freeze it.
 
-Bytes that break a rule raise a `workers.wire.refusal.FrameRefused` that names key, rule and value.
+Bytes that break a rule raise a `workers.wire.refusal.FrameRefused` that names the key, the
+rule, and type and length of the value, but never shows the value itself.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import Any, Literal, NoReturn
 import msgpack
 
 from workers.wire.decision import VERSION
+from workers.wire.msgpack_walk import check_size, find_text
 from workers.wire.refusal import (
     FrameTooLarge,
     MalformedFrame,
@@ -25,13 +27,16 @@ from workers.wire.refusal import (
 MAX_FRAME_BYTES = 1 << 20
 MAX_SEQ = 2**64 - 1
 CAMERA_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_CAMERA_ID_RULE = "1 to 64 of A-Z a-z 0-9 . _ -"
 
 Codec = Literal["jpeg", "png", "raw"]
 _CODECS = ("jpeg", "png", "raw")
 _MODALITIES = ("rgb", "depth", "ir")
-_MAX_MAP_LEN = 16
+_FIELDS = frozenset((b"f", b"s"))
+_MAX_FIELDS = 16
 _MAX_TEXT_LEN = 128
 _MAX_UNIT_MM = 100.0
+_MAX_BOX_PX = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Frame:
 
     Attributes:
         camera_id: who sends it.
-        seq: strictly rising per camera, 0 to 2**64 - 1.
+        seq: the frame's own number, 0 to 2**64 - 1.
         captured_at_ms: wall clock of the camera, Unix ms.
         planes: 1 to 3 of `rgb`, `depth`, `ir`, registered to each other.
         presentation_id: one person standing at the door, as tracked by the camera.
@@ -98,38 +103,34 @@ def take_fields(
         FrameTooLarge: the fields have more than `max_bytes` in all.
         MalformedFrame: `f` is missing, or there are fields that a frame does not have.
     """
+    if len(fields) > _MAX_FIELDS:  # first of all: to sum up a million fields takes a while
+        raise MalformedFrame(f"the entry has {len(fields)} fields, a frame has f and s")
     num_bytes = sum(map(len, fields.values()))
     if num_bytes > max_bytes:
         raise FrameTooLarge(f"the entry has {num_bytes} bytes, at most {max_bytes} are taken")
     if b"f" not in fields:
         raise MissingKey("the entry has no field f")
-    unknown = fields.keys() - {b"f", b"s"}
-    if unknown:
-        raise MalformedFrame(f"the entry has the unknown field {min(unknown)!r:.40}")
+    for name in fields.keys() - _FIELDS:
+        raise MalformedFrame(f"the entry has an unknown field, its name has {len(name)} bytes")
     return fields[b"f"], fields.get(b"s")
 
 
 def peek_camera_id(packed: bytes) -> str:
-    """Return the camera that a frame claims to be of, without building the rest of it.
+    """Return the camera that a frame claims to be of; the rest of it is walked over, not read.
 
     The signature covers the whole of `f`, and the key to check it with is the camera's: so this
-    one value is read first, everything else only once the signature holds.
+    one value is read first, everything else only once the signature holds. It costs
+    microseconds, whatever the bytes are.
 
     Raises:
         MalformedFrame: there is no map, or no well-formed `camera_id` in it.
     """
-    unpacker = msgpack.Unpacker(max_buffer_size=len(packed) or 1, max_str_len=_MAX_TEXT_LEN)
-    unpacker.feed(packed)
-    try:
-        for _ in range(min(unpacker.read_map_header(), _MAX_MAP_LEN)):
-            if unpacker.unpack() == "camera_id":
-                return _camera_id(unpacker.unpack())
-            unpacker.skip()
-    except MalformedFrame:
-        raise
-    except Exception as error:
-        raise MalformedFrame(f"f is not a msgpack map: {_short(error)}") from error
-    raise MissingKey("camera_id is missing")
+    camera_id = find_text(packed, b"camera_id")
+    if camera_id is None:
+        raise MissingKey("camera_id is missing, or is no text")
+    if len(camera_id) > _MAX_TEXT_LEN:
+        _wrong("camera_id", _CAMERA_ID_RULE, camera_id)
+    return _camera_id(camera_id.decode("ascii", "replace"))
 
 
 def unpack_frame(packed: bytes) -> Frame:
@@ -141,7 +142,7 @@ def unpack_frame(packed: bytes) -> Frame:
     body = _unpack_map(packed)
     version = _take(body, "v")
     if version != VERSION or isinstance(version, bool):
-        raise UnknownVersion(f"v must be {VERSION}, is {version!r:.20}")
+        raise UnknownVersion(f"v must be {VERSION}, is another {_shown(version)}")
     frame = Frame(
         camera_id=_camera_id(_take(body, "camera_id")),
         seq=_integer("seq", _take(body, "seq"), MAX_SEQ),
@@ -164,21 +165,16 @@ def _plane_map(plane: EncodedPlane) -> dict[str, Any]:
 
 
 def _unpack_map(packed: bytes) -> dict[str, Any]:
+    check_size(packed)
     try:
-        body = msgpack.unpackb(
-            packed,
-            object_pairs_hook=_unique,
-            max_str_len=_MAX_TEXT_LEN,
-            max_array_len=_MAX_MAP_LEN,
-            max_map_len=_MAX_MAP_LEN,
-            max_ext_len=0,
-        )
+        body = msgpack.unpackb(packed, object_pairs_hook=_unique, max_str_len=_MAX_TEXT_LEN)
     except MalformedFrame:
         raise
     except Exception as error:
-        raise MalformedFrame(f"f is not a msgpack map: {_short(error)}") from error
+        # The library raises errors of many types, some of which quote what they met.
+        raise MalformedFrame(f"f is no msgpack that is taken: {type(error).__name__}") from error
     if not isinstance(body, dict):
-        raise WrongType(f"f must be a map, is {type(body).__name__}")
+        raise WrongType(f"f must be a map, is {_shown(body)}")
     return body
 
 
@@ -197,23 +193,30 @@ def _take(body: dict[str, Any], key: str) -> Any:  # noqa: ANN401 - checked by t
 
 
 def _refuse_rest(where: str, body: dict[str, Any]) -> None:
-    if body:
-        raise MalformedFrame(f"{where} has the unknown key {next(iter(body))!r:.40}")
+    for key in body:
+        raise MalformedFrame(f"{where} has an unknown key, {_shown(key)}")
 
 
 def _wrong(key: str, rule: str, value: object) -> NoReturn:
-    raise WrongType(f"{key} must be {rule}, is {type(value).__name__} {value!r:.40}")
+    raise WrongType(f"{key} must be {rule}, is {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """Return type and length of a value: what is in it may be a face, a name, or an attack."""
+    if isinstance(value, str | bytes | list | dict):
+        return f"{type(value).__name__} of length {len(value)}"
+    return type(value).__name__
 
 
 def _camera_id(value: object) -> str:
     if not isinstance(value, str) or not CAMERA_ID.fullmatch(value):
-        _wrong("camera_id", "1 to 64 of A-Z a-z 0-9 . _ -", value)
+        _wrong("camera_id", _CAMERA_ID_RULE, value)
     return value
 
 
 def _presentation_id(value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value):
-        _wrong("presentation_id", f"a text of 1 to {_MAX_TEXT_LEN} bytes", value)
+    if value is not None and not (isinstance(value, str) and value and value.isprintable()):
+        _wrong("presentation_id", f"a printable text of 1 to {_MAX_TEXT_LEN} bytes", value)
     return value
 
 
@@ -232,6 +235,8 @@ def _face_box(value: object) -> tuple[float, float, float, float] | None:
         return None
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_number, value)):
         _wrong("face_box", "[x, y, w, h] in px", value)
+    if not all(abs(number) <= _MAX_BOX_PX for number in value):
+        _wrong("face_box", f"within {_MAX_BOX_PX} px", value)
     x, y, w, h = (float(number) for number in value)
     if w < 1 or h < 1:
         _wrong("face_box", "at least 1 px wide and high", value)
@@ -243,7 +248,7 @@ def _planes(value: object) -> dict[str, EncodedPlane]:
         _wrong("planes", "a map of 1 to 3 modalities", value)
     unknown = [name for name in value if name not in _MODALITIES]
     if unknown:
-        raise WrongType(f"planes has the unknown modality {unknown[0]!r:.40}")
+        raise WrongType(f"planes has an unknown modality, {_shown(unknown[0])}")
     return {name: _plane(f"planes.{name}", name, plane) for name, plane in value.items()}
 
 
@@ -271,7 +276,3 @@ def _shape(where: str, value: object) -> tuple[int, ...] | None:
     if not isinstance(value, list) or len(value) not in (2, 3):
         _wrong(where, "[height, width] or [height, width, channels]", value)
     return tuple(_integer(where, side, 2**16) for side in value)
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__} {error}"[:80]

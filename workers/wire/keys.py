@@ -49,6 +49,11 @@ def admitted(partition: int, token: str) -> str:
     return f"livegate:{{{partition}}}:admitted:{token}"
 
 
+def rate(partition: int, camera_id: str) -> str:
+    """When a camera may send the next frame to the ingress, Unix ms; it expires by itself."""
+    return f"livegate:{{{partition}}}:rate:{camera_id}"
+
+
 NUM_COPIES = 4
 """Of what all replicas must know of each other there are copies, on several servers of a cluster:
 one that is away hides nothing. A single server has the first only."""

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from model.data.decoder import Picture, decode_planes
 from model.data.lists import ListEntry, ListError, parse_entry
+from model.data.planes import Box, PlaneError
 from model.data.readers.sample import (
     BONA_FIDE,
     DatasetError,
     Pictures,
     Sample,
     check_polarity,
+    is_left_behind,
     name_of,
 )
 
@@ -30,18 +29,19 @@ _CEFA_MASK = {"1": "3d_mask", "2": "silicone_mask"}
 
 def read_four_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]:
     """Yield the samples of CASIA-SURF's lists: `rgb depth ir label`, 1 = bona fide."""
-    known = _rendered_species(path.parent)
+    known = _rendered(path.parent)
     for number, line in lines:
         where, entry = f"{path}:{number}", parse_entry(path, number, line)
         for modality, file in (("rgb", entry.rgb), ("depth", entry.depth), ("ir", entry.ir)):
-            said = _modality_of(Path(name_of(file, path)))
-            if said not in (None, modality):
+            told = _modality_of(Path(name_of(file, path)))
+            if told not in (None, modality):
                 raise ListError(
-                    f"{where}: the {modality} column names {file}, which is of {said}: columns "
+                    f"{where}: the {modality} column names {file}, which is of {told}: columns "
                     "are rgb, depth, ir, in this order"
                 )
         name = name_of(entry.rgb, path)
-        species = known.get(name) or _casia_species(name) or ""
+        said, box = known.get(name, (None, None))
+        species = said or _casia_species(name) or ""
         check_polarity(where, name, entry.label, species, bona_fide_is=1)
         yield Sample(
             where,
@@ -49,6 +49,7 @@ def read_four_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[
             entry.label,
             species or (BONA_FIDE if entry.label else "attack"),
             partial(_load, entry),
+            box,
         )
 
 
@@ -76,7 +77,10 @@ def _colour_files(where: str, path: Path) -> list[Path]:
         return [path]
     for folder in _COLOR_FOLDERS:
         if (path / folder).is_dir():
-            return sorted((path / folder).iterdir())
+            files = sorted(each for each in (path / folder).iterdir() if not is_left_behind(each))
+            if not files:
+                raise ListError(f"{where}: {path / folder} has no pictures")
+            return files
     raise ListError(f"{where}: {path} is no image and has no folder {' or '.join(_COLOR_FOLDERS)}")
 
 
@@ -118,15 +122,18 @@ def _cefa_species(name: str) -> str | None:
     return None
 
 
-def _rendered_species(folder: Path) -> dict[str, str]:
-    """Return the species of each colour image of a rendered set; of other sets: nothing."""
+def _rendered(folder: Path) -> dict[str, tuple[str, Box | None]]:
+    """Return species and face box of each colour image of a rendered set; of others: nothing."""
     index = folder / "samples.jsonl"
     if not index.exists():
         return {}
     try:
         rows = [json.loads(line) for line in index.read_text(encoding="utf-8").splitlines()]
         return {
-            f"subject-{row['subject']:06d}/{row['name']}_rgb.jpg": str(row["species"])
+            f"subject-{row['subject']:06d}/{row['name']}_rgb.jpg": (
+                str(row["species"]),
+                tuple(row["face_box"]) if "face_box" in row else None,
+            )
             for row in rows
         }
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -134,18 +141,15 @@ def _rendered_species(folder: Path) -> dict[str, str]:
 
 
 def _load(entry: ListEntry) -> Pictures:
-    depth = _image(entry.depth, cv2.IMREAD_UNCHANGED)
-    if depth.ndim == 3:
-        depth = depth[:, :, 0]  # CASIA-SURF keeps its 8-bit depth in three equal channels
-    return (
-        _image(entry.rgb, cv2.IMREAD_COLOR_RGB),
-        depth,
-        _image(entry.ir, cv2.IMREAD_GRAYSCALE),
-    )
-
-
-def _image(path: Path, flags: int) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise DatasetError(f"{path}: can't be read as a picture")
-    return image  # type: ignore[return-value]
+    """Read a sample as the workers read a frame: the same pixels, or the same refusal."""
+    files = {"rgb": entry.rgb, "depth": entry.depth, "ir": entry.ir}
+    try:
+        planes = decode_planes(
+            {name: Picture.of_file(file.read_bytes()) for name, file in files.items()}
+        )
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: can't be read: {error.strerror}") from error
+    except PlaneError as error:
+        named = ", ".join(str(file) for name, file in files.items() if str(error).startswith(name))
+        raise DatasetError(f"{named}: {error}") from error
+    return planes["rgb"], planes["depth"], planes["ir"]

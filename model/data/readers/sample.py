@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.lists import ListError
+from model.data.planes import Box
 from model.errors import ModelError
 
 Pictures = tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.uint8]]
 BONA_FIDE = "bona_fide"
+_INDICES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 
 
 class DatasetError(ModelError):
@@ -29,6 +31,7 @@ class Sample:
         label: 1 = bona fide, 0 = attack, whatever the list's own polarity.
         species: PAI species, `bona_fide`, or `attack` where the data set does not tell.
         load: reads its RGB (H, W, 3) uint8, depth (H, W) uint8 or uint16 mm, IR (H, W) uint8.
+        face_box: (x, y, w, h) px of RGB where the face is in them; None: they are face crops.
     """
 
     where: str
@@ -36,6 +39,15 @@ class Sample:
     label: int
     species: str
     load: Callable[[], Pictures]
+    face_box: Box | None = None
+
+
+def is_left_behind(file: Path) -> bool:
+    """Return whether a file is one that file managers leave in folders, and no one's picture.
+
+    Hidden files, such as macOS's `.DS_Store` and its `._` twin of each picture; Windows' indices.
+    """
+    return file.name.startswith((".", "@", "__MACOSX")) or file.name.lower() in _INDICES
 
 
 def name_of(file: Path, list_file: Path) -> str:

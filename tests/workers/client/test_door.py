@@ -12,11 +12,13 @@ import redis
 from tests.workers import frames
 from tests.workers.wire.test_wire import DECISION
 from workers.client.door import Door, follow, opens_door
+from workers.client.pictures import CameraError
+from workers.errors import WorkerError
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, pack_decision
-from workers.wire.signing import door_key, sign
+from workers.wire.signing import door_key, new_key, sign
 
 NOW_MS = 1_700_000_001_000
 DOOR_KEY = door_key(frames.KEY)
@@ -114,6 +116,46 @@ async def test_what_is_forged_foreign_or_unreadable_is_skipped(
     show(client, replace(FRESH, seq=4), later_versions=b"may add fields")
     async with reading(stream_settings.url) as decisions:
         assert (await anext(decisions)).seq == 4
+
+
+async def test_while_a_key_is_rotated_the_door_takes_both(
+    stream_settings: StreamSettings, client: Any
+) -> None:
+    new = new_key()
+    for seq, key in enumerate((DOOR_KEY, door_key(new_key()), door_key(new))):
+        show(client, replace(FRESH, seq=seq), key)
+    servers = connect(stream_settings.url, timeout_s=5)
+    decisions = Door(servers, "gate-1", [door_key(new), DOOR_KEY], partitions=2).decisions("0")
+    assert [(await anext(decisions)).seq for _ in range(2)] == [0, 2]
+    await decisions.aclose()  # type: ignore[attr-defined]
+    await servers.aclose()
+
+
+async def test_a_door_of_another_layout_says_so(
+    stream_settings: StreamSettings, client: Any
+) -> None:
+    client.set(keys.layout(0), 8)
+    async with reading(stream_settings.url, "$") as decisions:
+        with pytest.raises(CameraError, match="pass partitions=8"):
+            await anext(decisions)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"door_key": "00" * 32}, "bytes.fromhex"),
+        ({"door_key": bytes(5)}, "32 bytes"),
+        ({"door_key": []}, "no key"),
+        ({"camera_id": "gate 1"}, "no camera id"),
+        ({"partitions": 0}, "from 1 to 256"),
+    ],
+)
+def test_what_can_not_be_used_is_refused_when_it_is_made(
+    args: dict[str, Any], message: str
+) -> None:
+    given: dict[str, Any] = {"camera_id": "gate-1", "door_key": DOOR_KEY, "partitions": 2}
+    with pytest.raises(WorkerError, match=message):
+        Door(connect("redis://127.0.0.1:1"), **{**given, **args})
 
 
 async def test_a_watcher_skips_what_it_can_not_read(

@@ -120,7 +120,25 @@ class TestWhatIsRefused:
             decode(frame, 32, 0.2)
 
     def test_a_jpeg_of_very_many_scans(self) -> None:
-        _, encoded = cv2.imencode(".jpg", RGB)
-        data = encoded.tobytes()
-        with pytest.raises(Undecodable, match="scans"):
-            run(rgb=EncodedPlane("jpeg", data + b"\xff\xda\x00\x02" * 100))
+        data = jpeg(RGB).data
+        with pytest.raises(Undecodable, match=r"^rgb .* scan "):
+            run(rgb=EncodedPlane("jpeg", data[:-2] + b"\xff\xda\x00\x02" * 100 + data[-2:]))
+
+    def test_depth_of_another_kind_than_the_models(self) -> None:
+        counts = {"jpeg": jpeg(IR), "png": as_png(IR)}
+        for plane in counts.values():
+            frame = frames.frame("c", 1, 1, planes={"depth": plane}, face_box=None)
+            assert decode(frame, 32, 0.2, "8-bit").depth_kind == "8-bit"
+            with pytest.raises(Undecodable, match=r"^depth is 8-bit, .* trained on millimetres"):
+                decode(frame, 32, 0.2, "millimetres")
+        for plane in (png(DEPTH), raw(DEPTH)):
+            frame = frames.frame("c", 1, 1, planes={"depth": plane}, face_box=None)
+            assert decode(frame, 32, 0.2, "millimetres").depth_kind == "millimetres"
+            with pytest.raises(Undecodable, match=r"^depth is millimetres, .* trained on 8-bit"):
+                decode(frame, 32, 0.2, "8-bit")
+
+    def test_planes_of_different_aspect_ratios(self) -> None:
+        planes = {"rgb": jpeg(RGB), "ir": jpeg(IR[:30])}
+        frame = frames.frame("c", 1, 1, planes=planes, face_box=(5.0, 5.0, 20.0, 20.0))
+        with pytest.raises(Undecodable, match=r"rgb is 40 x 48 px and ir 30 x 48"):
+            decode(frame, 32, 0.2)

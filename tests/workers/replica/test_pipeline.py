@@ -25,9 +25,10 @@ from workers.stream.delivery import CommitResult
 from workers.testing import ConstantPredictor, MemoryServer, MemoryStream
 from workers.wire.decision import Decision, Outcome, Reason, pack_decision, unpack_decision
 from workers.wire.frame import EncodedPlane, pack_frame
+from workers.wire.keyring import Keyring
 from workers.wire.keys import partition_of
 from workers.wire.refusal import GIVEN_UP
-from workers.wire.signing import AcceptUnsigned, Keyring, door_key, sign
+from workers.wire.signing import AcceptUnsigned, door_key, sign
 
 
 class NoMetrics:
@@ -259,6 +260,15 @@ class TestNoDecision:
         bench.add(planes={"rgb": frames.planes()["rgb"]})
         (decision,) = await decide_all(bench, bench.replica(predictor=DepthOnly()))
         assert decision.reason is Reason.MODALITY_MISSING
+
+    async def test_depth_of_another_kind_than_the_bundle_s_is_refused_by_name(
+        self, bench: Bench
+    ) -> None:
+        bench.add()
+        predictor = ConstantPredictor(depth_kind="8-bit")
+        (decision,) = await decide_all(bench, bench.replica(predictor=predictor))
+        assert decision.reason is Reason.UNDECODABLE
+        assert "depth is millimetres, the model was trained on 8-bit" in bench.server.dead[0][1]
 
     async def test_a_face_that_can_not_be_judged_is_told_with_its_figures(
         self, bench: Bench
@@ -522,6 +532,29 @@ class TestDirect:
             await running
             assert replica.num_in_flight == 0
             assert (await asked).outcome is Outcome.BONA_FIDE
+
+    async def test_whoever_asked_may_leave(self, bench: Bench) -> None:
+        is_inferring, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        class Slow(ConstantPredictor):
+            def predict(self, planes: list[Planes]) -> Prediction:
+                loop.call_soon_threadsafe(is_inferring.set)
+                go_on.wait(10)
+                return super().predict(planes)
+
+        replica = bench.replica(predictor=Slow(max_batch=4))
+        async with asyncio.timeout(20), running(replica):
+            fields = frames.fields(frames.frame("gate-1", 1, bench.server.clock.now_ms))
+            asked = asyncio.create_task(replica.decide(fields, time.monotonic()))
+            await is_inferring.wait()
+            asked.cancel()
+            await asyncio.wait([asked])
+            go_on.set()
+            fields = frames.fields(frames.frame("gate-1", 2, bench.server.clock.now_ms))
+            decision = await replica.decide(fields, time.monotonic())
+            assert decision.outcome is Outcome.BONA_FIDE
+        replica.check()
 
     async def test_it_says_so_if_it_could_not_be_committed(self, bench: Bench) -> None:
         class Blocked(MemoryStream):

@@ -11,8 +11,8 @@ from redis.crc import key_slot
 from tests.workers import frames
 from tests.workers.replica.test_pipeline import NoMetrics
 from tests.workers.stream.cluster import Cluster, started_cluster, until
-from workers.client.camera import AsyncCamera
-from workers.client.door import follow
+from workers.client.camera import AsyncCamera, Camera, SendResult
+from workers.client.door import Door, follow
 from workers.replica.pipeline import Pipeline
 from workers.replica.telemetry import Telemetry
 from workers.settings import StreamSettings, WorkerSettings
@@ -69,8 +69,12 @@ class Run:
             None,
             partitions=self.settings.stream.partitions,
             max_waiting=10_000,
-            on_sent=lambda _, entry_id: self.acknowledged.update([(camera_id, entry_id)]),
+            on_result=lambda result: self._sent(camera_id, result),
         )
+
+    def _sent(self, camera_id: str, result: SendResult) -> None:
+        if result.status == "acknowledged":
+            self.acknowledged.update([(camera_id, result.entry_id)])
 
     def publish(self) -> None:
         for camera in self.cameras:
@@ -144,6 +148,34 @@ async def test_a_primary_that_is_killed_is_followed_to_its_replica(cluster: Clus
         victim = cluster.primary_of(keys.frames(0))
         await asyncio.to_thread(cluster.kill, victim)
         await run.decided_more(0, 5)
+    await asyncio.to_thread(victim.server.start)
+
+
+async def test_a_camera_and_its_door_are_followed_too(cluster: Cluster) -> None:
+    camera_id = next(each for each in map(str, range(99)) if keys.partition_of(each, 4) == 0)
+    servers = connect(cluster.url, cluster=True)
+    camera = Camera(cluster.url, camera_id, None, partitions=4, cluster=True)
+    try:
+        async with running(cluster) as run:
+            decisions = Door(servers, camera_id, None, partitions=4).decisions()
+            coming = asyncio.ensure_future(anext(decisions))  # type: ignore[arg-type]
+            victim = cluster.primary_of(keys.frames(0))
+            for after_kill in (False, True):
+                if after_kill:
+                    await asyncio.to_thread(cluster.kill, victim)
+                seq = camera.publish(PLANES)
+                async with asyncio.timeout(120):
+                    while not coming.done() or (coming.result().seq or 0) < seq:
+                        if coming.done():
+                            coming = asyncio.ensure_future(anext(decisions))  # type: ignore[arg-type]
+                        # One whose reply got lost with its server is not sent again.
+                        camera.publish(PLANES)
+                        await asyncio.sleep(0.05)
+            await run.decided_more(0, 1)
+            await decisions.aclose()  # type: ignore[attr-defined]
+    finally:
+        await asyncio.to_thread(camera.close, 10)
+        await servers.aclose()
     await asyncio.to_thread(victim.server.start)
 
 

@@ -1,6 +1,8 @@
 """Wire format 1: frozen by golden files, strict about everything else."""
 
 import math
+import re
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -116,11 +118,16 @@ class TestStrictness:
             ("captured_at_ms", None),
             ("presentation_id", 5),
             ("presentation_id", ""),
+            ("presentation_id", "\x1b[2J"),
+            ("presentation_id", "a\nb"),
             ("face_box", [1, 2, 3]),
             ("face_box", [1, 2, 0, 4]),
             ("face_box", [1, 2, math.inf, 4]),
             ("face_box", [1, 2, math.nan, 4]),
             ("face_box", [True, 2, 3, 4]),
+            ("face_box", [0, 0, 1e300, 4]),
+            ("face_box", [-70_000, 2, 3, 4]),
+            ("face_box", [2**64 - 1, 2, 3, 4]),
             ("face_box", "1234"),
             ("planes", {}),
             ("planes", []),
@@ -133,6 +140,12 @@ class TestStrictness:
             ("planes", {"rgb": {"codec": "raw", "data": b"x", "shape": [1, -1]}}),
             ("planes", {"depth": {"codec": "png", "data": b"x", "unit_mm": 0}}),
             ("planes", {"depth": {"codec": "png", "data": b"x", "unit_mm": math.nan}}),
+            ("planes", {"depth": {"codec": "png", "data": b"x", "unit_mm": -0.0}}),
+            ("planes", {"depth": {"codec": "png", "data": b"x", "unit_mm": 2**64 - 1}}),
+            ("planes", {"depth": {"codec": "png", "data": b"x", "unit_mm": True}}),
+            ("planes", {"rgb": {"codec": ["png"], "data": b"x"}}),
+            ("planes", {"rgb": {"codec": "raw", "data": b"x", "shape": [1.0, 1]}}),
+            ("planes", {"rgb": {"codec": "raw", "data": b"x", "shape": [2**40, 1]}}),
         ],
     )
     def test_wrong_type_or_range(self, key: str, value: object) -> None:
@@ -171,6 +184,15 @@ class TestStrictness:
             pack_frame(FRAME)[:-1],
             pack_frame(FRAME) + b"\x00",
             b"\xdc\xff\xff" + b"\x80" * 65535,
+            b"\x81\xa1v" + b"\x91" * 2000 + b"\x01",
+            b"\x81\xdd" + struct.pack(">I", 1 << 16) + b"\x90" * (1 << 16) + b"\x01",
+            b"\x81\xa1v" + b"\x9f" * 20 + b"\x80" * 65535,
+            b"\x81\xa1\xff\x01",
+            b"\x81\xa9camera_id\xa3\xed\xa0\x80",
+            b"\x81\xa1v\xd4\x01\x01",
+            b"\x81\xa1v\xd6\xff\x00\x00\x00\x01",
+            b"\x81\xc0\x01",
+            b"\x81\x90\x01",
         ],
     )
     def test_hostile_bytes(self, packed: bytes) -> None:
@@ -202,7 +224,17 @@ class TestFields:
     def test_the_signature_may_be_missing(self) -> None:
         assert take_fields({b"f": b"x"}) == (b"x", None)
 
-    @pytest.mark.parametrize("fields", [{}, {b"s": b"x"}, {b"f": b"x", b"g": b"y"}])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {b"s": b"x"},
+            {b"f": b"x", b"g": b"y"},
+            {b"f": b"x", b"s": b"x", b"": b""},
+            {b"f": b"x", **{b"%d" % number: b"" for number in range(10_000)}},
+        ],
+        ids=len,
+    )
     def test_other_fields_are_refused(self, fields: dict[bytes, bytes]) -> None:
         with pytest.raises(MalformedFrame):
             take_fields(fields)
@@ -210,6 +242,56 @@ class TestFields:
     def test_too_large(self) -> None:
         with pytest.raises(FrameTooLarge, match="at most 10"):
             take_fields({b"f": b"x" * 8, b"s": b"yyy"}, max_bytes=10)
+
+
+class TestMessages:
+    """They go to logs, dead letters and terminals: type and length, nothing of what was sent."""
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"v": "SECRET"},
+            {"camera_id": "SECRET "},
+            {"camera_id": b"SECRET"},
+            {"seq": "SECRET"},
+            {"seq": 5317 * 10**30 % 2**63 - 2**63},
+            {"presentation_id": "SECRET\n"},
+            {"presentation_id": "SECRET" * 99},
+            {"face_box": ["SECRET", 1, 2, 3]},
+            {"SECRET": 1},
+            {"planes": {"SECRET": {}}},
+            {"planes": {"rgb": "SECRET"}},
+            {"planes": {"rgb": {"codec": "SECRET", "data": b"x"}}},
+            {"planes": {"rgb": {"codec": "png", "data": "SECRET"}}},
+            {"planes": {"rgb": {"codec": "png", "data": b"x", "SECRET": 1}}},
+            {"planes": {"depth": {"codec": "png", "data": b"x", "unit_mm": "SECRET"}}},
+        ],
+    )
+    def test_a_value_is_not_shown(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(MalformedFrame) as caught:
+            unpack_frame(msgpack.packb(body(**changes)))
+        assert "SECRET" not in str(caught.value)
+        assert not re.search(r"\d{8}", str(caught.value).replace(str(2**64 - 1), ""))
+
+    def test_bytes_that_are_no_text_are_not_shown(self) -> None:
+        with pytest.raises(MalformedFrame) as caught:
+            unpack_frame(b"\x81\xa9SECRET\xff\xff\xff\x01")
+        assert "SECRET" not in str(caught.value)
+
+    def test_an_unknown_field_is_not_shown(self) -> None:
+        with pytest.raises(MalformedFrame, match="9 bytes") as caught:
+            take_fields({b"f": b"x", b"SECRET\n\n\n": b"y"})
+        assert "SECRET" not in str(caught.value)
+
+    def test_a_camera_that_is_none_is_not_shown(self) -> None:
+        for value in ("SECRET " * 9, "SECRET " * 100):
+            with pytest.raises(WrongType) as caught:
+                peek_camera_id(msgpack.packb({"camera_id": value}))
+            assert "SECRET" not in str(caught.value)
+
+    def test_what_is_shown(self) -> None:
+        with pytest.raises(WrongType, match=r"codec must be one of .*, is str of length 4"):
+            unpack_frame(msgpack.packb(body(planes={"rgb": {"codec": "webp", "data": b"x"}})))
 
 
 class TestPeek:

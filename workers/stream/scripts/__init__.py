@@ -14,9 +14,11 @@ from workers.stream.delivery import CommitResult
 # allow-oom: what frees memory must run on a full server; there the cameras are refused instead.
 # allow-cross-slot-keys: one call for all partitions of a cluster's server.
 _FLAGS = {
+    "ingest": "",
     "backlog": "allow-oom,allow-cross-slot-keys,no-writes",
     "read": "allow-oom,allow-cross-slot-keys",
     "reclaim": "allow-oom,allow-cross-slot-keys",
+    "repair_ids": "allow-oom,allow-cross-slot-keys",
 }
 _INCLUDES = {"admit": ("clock", "seq_memory"), "commit": ("clock", "seq_memory")}
 
@@ -27,7 +29,8 @@ def script(name: str) -> Script:
     includes = _INCLUDES.get(name, ())
     results = ", ".join(CommitResult.__members__)
     numbers = ", ".join(str(result.value) for result in CommitResult)
-    head = f"#!lua flags={_FLAGS.get(name, 'allow-oom')}\n"
+    flags = _FLAGS.get(name, "allow-oom")
+    head = f"#!lua flags={flags}\n" if flags else "#!lua\n"
     shared = f"local {results} = {numbers}\n" if includes else ""
     texts = [
         files(__name__).joinpath(f"{part}.lua").read_text(encoding="ascii")

@@ -1,0 +1,1 @@
+"""Running it on a cluster: what its servers are given."""

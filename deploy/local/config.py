@@ -1,0 +1,291 @@
+"""The Serve config, read and checked as a whole before anything starts.
+
+`livegate up` honours what stands in the file, and refuses what it can't: each problem is one line
+with file, line, field, rule and value. `serve run` takes the same file.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from deploy.errors import DeployError
+from deploy.local.environment import import_ray
+from workers.settings import StreamSettings, WorkerSettings, problems_of
+
+# Package data. In a checkout it is a link to the one at the top, where people look for it.
+CONFIG = Path(__file__).with_name("ray_config.yaml")
+BUILDER = "workers.app:build"
+DEPLOYMENT = "Worker"
+
+# What is honoured, by the place in the file. Serve itself would skip a key that it doesn't know.
+_HONOURED: dict[str, frozenset[str]] = {
+    "": frozenset({"proxy_location", "http_options", "logging_config", "applications"}),
+    "http_options": frozenset(
+        {"host", "port", "root_path", "request_timeout_s", "keep_alive_timeout_s"}
+        | {"ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_ca_certs"}
+    ),
+    "application": frozenset(
+        {"name", "route_prefix", "import_path", "args", "deployments", "logging_config"}
+    ),
+    "deployment": frozenset(
+        {"name", "ray_actor_options", "user_config", "max_ongoing_requests", "logging_config"}
+        | {"max_queued_requests", "max_replicas_per_node"}
+        | {"graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s"}
+        | {"health_check_period_s", "health_check_timeout_s"}
+    ),
+    "ray_actor_options": frozenset(
+        {"num_cpus", "num_gpus", "memory", "resources", "accelerator_type"}
+    ),
+    "user_config": frozenset({"bundle"}),
+}
+_INSTEAD = {
+    "autoscaling_config": "it would replace the whole scaling: set min_replicas, max_replicas and "
+    "the rest in args.scaling",
+    "num_replicas": "set args.scaling.min_replicas and max_replicas to it",
+}
+
+_Loc = tuple[str | int, ...]
+_Problem = tuple[_Loc, str]
+_APPLICATION: _Loc = ("applications", 0)
+_ARGS: _Loc = (*_APPLICATION, "args")
+
+
+class ConfigError(DeployError):
+    """The Serve config can't be used; each line of the message is one problem, with its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """A Serve config that passed all checks which need nothing but the file.
+
+    Attributes:
+        path: the file.
+        settings: the application's `args`.
+        application: its name.
+        route_prefix: where it is found over HTTP; None: nowhere.
+        proxy_location: of Serve.
+        http: Serve's HTTP options, all of them.
+        logging: Serve's logging, of its own processes; None: Serve's default.
+        application_logging: the application's.
+        options: of the deployment, without its autoscaling.
+        node: the file as YAML sees it, with its lines.
+    """
+
+    path: Path
+    settings: WorkerSettings
+    application: str
+    route_prefix: str | None
+    proxy_location: str
+    http: dict[str, Any]
+    logging: dict[str, Any] | None
+    application_logging: dict[str, Any] | None
+    options: dict[str, Any]
+    node: yaml.Node
+
+    @property
+    def http_url(self) -> str:
+        """Where the HTTP side is, from this machine; empty if there is none."""
+        if self.route_prefix is None or self.proxy_location == "Disabled":
+            return ""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.http["host"], self.http["host"])  # noqa: S104
+        shown = f"[{host}]" if ":" in host else host
+        scheme = "https" if self.http["ssl_certfile"] else "http"
+        return f"{scheme}://{shown}:{self.http['port']}{self.route_prefix.rstrip('/')}"
+
+    def where(self, *loc: str | int) -> str:
+        """Return "file:line: field" of a field, for an error that is found later."""
+        return _where(self.path, self.node, loc)
+
+    def with_args(self, **changes: Any) -> "ServeConfig":  # noqa: ANN401 - of any setting
+        """Return this config with other values for some of its `args`."""
+        return replace(self, settings=self.settings.model_copy(update=changes))
+
+    def with_redis(self, url: str) -> "ServeConfig":
+        """Return this config with the streams on another server.
+
+        Raises:
+            pydantic.ValidationError: `url` is none of a server.
+        """
+        stream = StreamSettings(**{**self.settings.stream.model_dump(), "url": url})
+        return self.with_args(stream=stream)
+
+    def with_http_port(self, port: int) -> "ServeConfig":
+        """Return this config with the HTTP side on another port."""
+        return replace(self, http={**self.http, "port": port})
+
+
+def load_config(path: Path = CONFIG) -> ServeConfig:
+    """Read a Serve config and check all that needs nothing but the file.
+
+    Raises:
+        ConfigError: it is missing, or can't be honoured as it stands.
+    """
+    node, content = _read(path)
+    problems = _duplicates(node, (), set()) + _not_honoured(content)
+    if not problems:
+        schema, problems = _parse(content)
+    if not problems:
+        problems = _rules(content, schema)
+    if problems:
+        problems.sort(key=lambda problem: _line(node, problem[0]))
+        lines = dict.fromkeys(f"{_where(path, node, loc)}: {what}" for loc, what in problems)
+        raise ConfigError("\n".join(lines))
+    application = content["applications"][0]
+    (options,) = application.get("deployments") or [{}]
+    return ServeConfig(
+        path=path,
+        settings=WorkerSettings.model_validate(application.get("args") or {}),
+        application=schema.applications[0].name,
+        route_prefix=schema.applications[0].route_prefix,
+        proxy_location=schema.proxy_location.value,
+        http=schema.http_options.model_dump(),
+        logging=content.get("logging_config"),
+        application_logging=application.get("logging_config"),
+        options={name: value for name, value in options.items() if name != "name"},
+        node=node,
+    )
+
+
+def _read(path: Path) -> tuple[yaml.Node, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read: {getattr(error, 'strerror', error)}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f":{mark.line + 1}"
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict) or node is None:
+        raise ConfigError(f"{path}: not a Serve config: must be a mapping with `applications`")
+    return node, content
+
+
+def _duplicates(node: yaml.Node, loc: _Loc, seen: set[int]) -> list[_Problem]:
+    """Find keys that stand twice in a mapping: YAML would take the last one and say nothing."""
+    if id(node) in seen:  # an alias
+        return []
+    seen.add(id(node))
+    found: list[_Problem] = []
+    if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
+        for key, value in node.value:
+            if key.value in names:
+                found.append(((*loc, key.value), "stands twice: keep one"))
+            names.add(key.value)
+            found += _duplicates(value, (*loc, key.value), seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            found += _duplicates(value, (*loc, index), seen)
+    return found
+
+
+def _not_honoured(content: dict[str, Any]) -> list[_Problem]:
+    """Find keys that nobody would look at, and shapes in which nothing can be found."""
+    applications = content.get("applications")
+    if not isinstance(applications, list) or len(applications) != 1:
+        return [(("applications",), "must be a list of one application")]
+    found = _keys_of(content, (), "")
+    found += _keys_of(content.get("http_options"), ("http_options",), "http_options")
+    application = applications[0]
+    found += _keys_of(application, _APPLICATION, "application")
+    deployments = application.get("deployments") if isinstance(application, dict) else None
+    if deployments is None:
+        return found
+    loc = (*_APPLICATION, "deployments")
+    if not isinstance(deployments, list) or len(deployments) != 1:
+        return [*found, (loc, f"must be a list of one deployment, {DEPLOYMENT}")]
+    found += _keys_of(deployments[0], (*loc, 0), "deployment")
+    if isinstance(deployments[0], dict):
+        for name in ("ray_actor_options", "user_config"):
+            found += _keys_of(deployments[0].get(name), (*loc, 0, name), name)
+    return found
+
+
+def _keys_of(mapping: Any, loc: _Loc, place: str) -> list[_Problem]:  # noqa: ANN401 - of a file
+    if mapping is None and loc:
+        return []
+    if not isinstance(mapping, dict):
+        return [(loc, "must be a mapping")]
+    return [
+        ((*loc, name), f"not honoured: {_INSTEAD.get(name, 'remove it')}")
+        for name in mapping
+        if name not in _HONOURED[place]
+    ]
+
+
+def _parse(content: dict[str, Any]) -> tuple[Any, list[_Problem]]:
+    """Return the file as Serve sees it, and what Serve and our settings say against it."""
+    import_ray()
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - takes a second
+
+    schema, found = None, []
+    try:
+        schema = ServeDeploySchema.model_validate(content)
+    except ValidationError as error:
+        found += problems_of(error)
+    try:
+        WorkerSettings.model_validate(content["applications"][0].get("args") or {})
+    except ValidationError as error:
+        found += [((*_ARGS, *loc), what) for loc, what in problems_of(error)]
+    return schema, found
+
+
+def _rules(content: dict[str, Any], schema: Any) -> list[_Problem]:  # noqa: ANN401 - Ray's type
+    """Find what Serve would take and then fail at, or do something else with."""
+    found: list[_Problem] = []
+    application = schema.applications[0]
+    if application.import_path != BUILDER:
+        found.append(((*_APPLICATION, "import_path"), f"must be {BUILDER}"))
+    prefix = application.route_prefix
+    if prefix is not None and (
+        not prefix.startswith("/") or (prefix != "/" and prefix.endswith("/")) or "{" in prefix
+    ):
+        found.append(((*_APPLICATION, "route_prefix"), "must begin, and not end, with /"))
+    if "host" not in (content.get("http_options") or {}):
+        found.append((("http_options", "host"), "is missing: Serve would listen on all interfaces"))
+    if not 1 <= schema.http_options.port <= 65535:
+        found.append(
+            (("http_options", "port"), f"must be from 1 to 65535, is {schema.http_options.port}")
+        )
+    for index, deployment in enumerate(application.deployments):
+        if deployment.name != DEPLOYMENT:
+            found.append(
+                (
+                    (*_APPLICATION, "deployments", index, "name"),
+                    f"must be {DEPLOYMENT}, is {deployment.name!r:.80}",
+                )
+            )
+    return found
+
+
+def _where(path: Path, node: yaml.Node, loc: _Loc) -> str:
+    inner = loc[2:] if loc[:2] == _APPLICATION else loc
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inner)
+    return f"{path}:{_line(node, loc)}" + (f": {field.lstrip('.')}" if field else "")
+
+
+def _line(node: yaml.Node, loc: _Loc) -> int:
+    """Return the line of a field, or of the nearest thing around it that is in the file."""
+    line = node.start_mark.line
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            # The last, as YAML does: of a key that stands twice it is the second that surprises.
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                break
+            key, node = found[-1]
+            line = key.start_mark.line
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return line + 1
