@@ -329,7 +329,7 @@ REPLICAS: dict[str, Fault] = {
 KEYS: dict[str, Fault] = {each.__name__: each for each in (wrong_type, last_id)}
 CLOCK: dict[str, Fault] = {
     each.__name__: each
-    for each in (back_ten_seconds, back_an_hour, kill_all_replicas, stop_replica)
+    for each in (back_ten_seconds, back_an_hour, kill_replica, kill_all_replicas, stop_replica)
 }
 SERVER: dict[str, Fault] = {
     **REPLICAS,

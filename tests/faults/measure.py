@@ -1,10 +1,12 @@
-"""What one replica costs and how it fares: `python -m tests.faults.measure idle|pending|hung|flood`.
+"""What one replica costs, and how it fares: `python -m tests.faults.measure idle`, or another.
 
 Each prints one JSON object a run. Latency is from XADD's begin to the read of the decision.
 """
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from tests.workers.stream.cluster import until
 from workers.settings import StreamSettings, WorkerSettings
 
 WINDOW_S = 10.0
+SIZES = (4, 64, 256)
 
 
 def settings_for(servers: Single | Clustered, partitions: int, **more: Any) -> WorkerSettings:
@@ -255,9 +258,6 @@ def pending(servers: Single | Clustered, folder: Path, count: int) -> dict[str, 
 
 def hung(servers: Clustered, folder: Path) -> dict[str, Any]:
     """What a primary that hangs does to the latency on the others."""
-    import os  # noqa: PLC0415
-    import signal  # noqa: PLC0415
-
     for client in servers.admins():
         client.flushall()
     with replicas(servers, folder, 2, settings_for(servers, 4)):
@@ -281,31 +281,34 @@ def hung(servers: Clustered, folder: Path) -> dict[str, Any]:
     return {"alone": alone, "beside": beside}
 
 
+def runs(what: str, folder: Path, quotas: list[int], turns: int) -> Iterator[dict[str, Any]]:
+    """Yield the figures of each run of a measurement."""
+    if what != "hung":
+        with single(folder / "single") as server:
+            if what == "pending":
+                yield pending(server, folder, 10_000)
+            for quota in quotas if what == "flood" else []:
+                yield flood(server, folder, quota, turns)
+            for partitions in SIZES if what == "idle" else ():
+                yield idle(server, folder, partitions)
+    if what in ("idle", "hung"):
+        with clustered(folder / "cluster") as cluster:
+            if what == "hung":
+                yield hung(cluster, folder)
+            for partitions in SIZES if what == "idle" else ():
+                yield idle(cluster, folder, partitions)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.faults.measure")
     parser.add_argument("what", choices=("idle", "pending", "hung", "flood"))
     parser.add_argument("--quotas", default="30,100000")
     parser.add_argument("--turns", type=int, default=3)
-    what = parser.parse_args()
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        if what.what in ("idle", "flood", "pending"):
-            with single(folder / "single") as server:
-                if what.what == "idle":
-                    for partitions in (4, 64, 256):
-                        print(json.dumps(idle(server, folder, partitions)), flush=True)
-                elif what.what == "pending":
-                    print(json.dumps(pending(server, folder, 10_000)), flush=True)
-                else:
-                    for quota in map(int, what.quotas.split(",")):
-                        print(json.dumps(flood(server, folder, quota, what.turns)), flush=True)
-        if what.what in ("idle", "hung"):
-            with clustered(folder / "cluster") as cluster:
-                if what.what == "idle":
-                    for partitions in (4, 64, 256):
-                        print(json.dumps(idle(cluster, folder, partitions)), flush=True)
-                else:
-                    print(json.dumps(hung(cluster, folder)), flush=True)
+    args = parser.parse_args()
+    quotas = [int(each) for each in args.quotas.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        for figures in runs(args.what, Path(folder), quotas, args.turns):
+            print(json.dumps(figures), flush=True)
     return 0
 
 
