@@ -135,7 +135,7 @@ class Servers:
 
     def owner_of(self, key: str) -> Server | None:
         """Return the server that has a key, as far as is known."""
-        return self._slots.get(key_slot(key.encode())) if self.is_cluster else self._seed
+        return self._slots.get(key_slot(key.encode())) if self._has_map else self._guides[0]
 
     async def groups(self, names: Iterable[str]) -> list[list[str]]:
         """Return keys in groups, one for each server that has any of them.

@@ -112,5 +112,5 @@ class TestStandstill:
     async def test_a_frame_by_http_is_refused_until_the_server_is_there(self, bench: Bench) -> None:
         replica = bench.replica()
         replica._stream.groups = ()
-        with pytest.raises(NotCommitted, match="waits for its server"):
+        with pytest.raises(NotCommitted, match="has not been reached yet"):
             await replica.answer({}, 0.0)

@@ -277,7 +277,7 @@ async def test_a_partition_that_moved_hangs_with_its_new_server(cluster: Cluster
         with cluster.hung(target):
             await add_to(cluster, stayed)
             assert await stream.read(stream.group_of(stayed), 4)
-        await asyncio.to_thread(until, lambda: target.client.ping())
+        await asyncio.to_thread(until, target.client.ping)
         await add_to(cluster, moved)
         async with asyncio.timeout(60):
             while not await stream.read(stream.group_of(moved), 4):

@@ -85,7 +85,7 @@ class StreamModel(RuleBasedStateMachine):
             found = self.do(asked())
             stream.loses_reply = False
         elif is_lost:
-            with losing_reply(stream._servers._seed, what):
+            with losing_reply(stream._servers._guides[0], what):
                 found = self.do(asked())
         else:
             found = self.do(asked())
