@@ -265,7 +265,7 @@ async def test_a_partition_that_moved_hangs_with_its_new_server(cluster: Cluster
     settings = settings_of(cluster)
     stream = RedisStream(settings, "one")
     await stream.join()
-    stayed, moved = next(group for group in stream.groups if len(group) == 2)
+    stayed, moved = next(group for group in stream.groups if len(group) > 1)[:2]
     source = await asyncio.to_thread(cluster.primary_of, keys.frames(moved))
     target = next(each for each in cluster.nodes if each.is_primary and each.port != source.port)
     slot = key_slot(keys.frames(moved).encode())
@@ -284,7 +284,6 @@ async def test_a_partition_that_moved_hangs_with_its_new_server(cluster: Cluster
                 pass
     finally:
         await stream.leave()
-        await asyncio.to_thread(cluster.migrate, slot, target, source)
 
 
 async def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:
