@@ -4,7 +4,6 @@ import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -20,7 +19,7 @@ from workers.stream.connection import connect
 from workers.stream.failure import FAILURES, Failure, failure_of
 from workers.wire import keys
 from workers.wire.keyring import KeyFileError, read_keys
-from workers.wire.server_url import hidden
+from workers.wire.server_url import hidden, parse_server_url
 
 _LOOK_S = 2.0
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
@@ -43,16 +42,17 @@ def run_deployment(home: Home, path: Path | None, redis_url: str | None, console
     home.prepare()
     with ExitStack() as cleanup:
         cleanup.enter_context(home.occupied())
+        config = config if redis_url is None else config.with_redis(redis_url)
+        embedded = _embedded(config) if redis_url is None else None
+        if embedded is None:
+            _check_server(config)
         config = _checked(config, home)
         server = None
-        if redis_url is None and (embedded := _embedded(config)) is not None:
+        if embedded is not None:
             host, port = embedded
             server = cleanup.enter_context(
                 embedded_server(home.server_folder, port, host, tell=tell)
             )
-        else:
-            config = config if redis_url is None else config.with_redis(redis_url)
-            _check_server(config)
         cleanup.enter_context(serve_application(config, tell))
         cleanup.enter_context(home.announced(_address(config)))
         stop = stop_event()
@@ -100,17 +100,17 @@ def _checked(config: ServeConfig, home: Home) -> ServeConfig:
 
 def _embedded(config: ServeConfig) -> tuple[str, int] | None:
     """Return host and port of the server that is to be started here; None: it runs elsewhere."""
-    url = urlsplit(config.settings.stream.url)
-    host = _LOOPBACK.get(url.hostname or "")
-    if url.scheme not in ("redis", "rediss") or host is None:
+    url = parse_server_url(config.settings.stream.url)
+    if url.service or len(url.hosts) != 1 or url.hosts[0][0] not in _LOOPBACK:
         return None
+    host, port = _LOOPBACK[url.hosts[0][0]], url.hosts[0][1]
     place = config.where(*_URL)
-    if url.scheme == "rediss" or url.password or config.settings.stream.cluster:
+    has_password = url.login.password is not None or url.login.password_file
+    if url.is_tls or has_password or config.settings.stream.cluster:
         raise ConfigError(
             f"{place}: the server that is started on loopback has no TLS, no password, and is no "
             "cluster: to use one that runs there, name it with --redis"
         )
-    port = url.port or 6379
     check_port(
         place,
         host,
