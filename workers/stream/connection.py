@@ -105,6 +105,8 @@ class Servers:
         check(self._url)
         if cluster and (self._url.socket or self._url.service):
             raise ServerUrlError("a cluster is named by one of its servers: redis:// or rediss://")
+        if len(self._url.hosts) > 1 and not (cluster or self._url.service):
+            raise ServerUrlError("name one host; several are for a cluster, with cluster: true")
         self._timeout_s = timeout_s
         self.is_cluster = cluster
         self._has_map = cluster or bool(self._url.service)
@@ -237,7 +239,8 @@ def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Serve
 
     Args:
         url: as `workers.wire.server_url` says: one server, or the Sentinels that know it.
-        cluster: the server at `url` is one of a Redis Cluster.
+        cluster: the server at `url` is one of a Redis Cluster, or the servers are: while the only
+            one that is named is away, nobody new finds the others.
         timeout_s: how long to connect, and how long to wait for a reply. A read that blocks
             needs more than it blocks for.
 

@@ -54,7 +54,9 @@ class RedisStream:
         self.findings: list[str] = []
         self.groups: Sequence[Sequence[int]] = ()
         self._servers = connect(settings.url, cluster=settings.cluster)
-        self._blocking = connect(settings.url, timeout_s=settings.block_ms / 1000 + 2.0)
+        self._blocking = connect(
+            settings.url, cluster=settings.cluster, timeout_s=settings.block_ms / 1000 + 2.0
+        )
         self._shards = Shards(self._servers, monotonic)
         self._reader = Reader(self._servers, self._blocking, settings, consumer, monotonic)
         self._commits = FencedCommit(self._servers, settings, consumer)

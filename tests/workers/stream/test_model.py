@@ -1,16 +1,20 @@
 """The stream's promises in any order of what can happen, in memory and on a real server.
 
-Publish, read, commit, crash, fall silent, reclaim, lose a reply, use a seq again, let time pass:
-whatever order Hypothesis finds, each entry is decided once, each seq gets one verdict, none after
-its deadline, and in the end nothing is left.
+Publish, read, commit, crash, fall silent, reclaim, lose a reply, use a seq again, let time pass,
+kill the server, hand over to its standby: whatever order Hypothesis finds, each entry is decided
+once, each seq gets one verdict, none after its deadline, and in the end nothing is left.
+
+    python -m pytest tests/workers/stream/test_model.py --hypothesis-profile long
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
+import redis.asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,6 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import emptied
+from tests.faults.servers import Single, single
 from tests.workers.stream.test_failures import losing_reply
 from tests.workers.stream.test_stream_contract import (
     MemoryBench,
@@ -39,7 +44,30 @@ from workers.wire.decision import pack_decision, unpack_decision
 
 MEMORY_MS = 60_000
 DEADLINE_MS = 5_000
+MAX_FAILOVERS = 3  # of one example: each takes a while
 CONSUMERS = st.integers(0, 2)
+
+
+class FailoverBench(RedisBench):
+    """A server that can be killed, and that has a standby: the streams find it at one address."""
+
+    def __init__(self, servers: Single) -> None:
+        servers.admin().flushall()
+        super().__init__(StreamSettings(url=servers.url, partitions=2, lease_ms=200, block_ms=10))
+        self.servers = servers
+        self.client = self._direct()
+
+    def _direct(self) -> Any:
+        return redis.asyncio.Redis(port=self.servers.primary.port)
+
+    async def kill(self) -> None:
+        await self.client.aclose()
+        self.servers.primary.restart()
+
+    async def hand_over(self) -> None:
+        await self.client.aclose()
+        self.servers.hand_over()
+        self.client = self._direct()
 
 
 class StreamModel(RuleBasedStateMachine):
@@ -60,6 +88,7 @@ class StreamModel(RuleBasedStateMachine):
         self.decided: Counter[tuple[int, str]] = Counter()
         self.verdicts: dict[tuple[int, int], int] = {}
         self.seq_of: dict[tuple[int, str], int] = {}
+        self.num_failovers = 0
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
@@ -159,11 +188,21 @@ class StreamModel(RuleBasedStateMachine):
         self.streams[who] = self.do(self.bench.join(self.names[who]))
         self.in_hand[who] = {}
 
+    @precondition(
+        lambda self: isinstance(self.bench, FailoverBench) and self.num_failovers < MAX_FAILOVERS
+    )
+    @rule(is_planned=st.booleans())
+    def fail_over(self, is_planned: bool) -> None:
+        """Its lines are broken, or lead to a server that takes no writes any more."""
+        assert isinstance(self.bench, FailoverBench)
+        self.num_failovers += 1
+        self.do(self.bench.hand_over() if is_planned else self.bench.kill())
+
     @rule(alive=st.sets(CONSUMERS))
     def pass_a_lease(self, alive: set[int]) -> None:
         self.do(self.bench.let_lease_pass(*(self.streams[each] for each in alive)))
 
-    @rule(by_ms=st.integers(1, 10_000))
+    @rule(by_ms=st.sampled_from([10, 1_000, DEADLINE_MS + 1_500, MEMORY_MS + 1_500]))
     def pass_time(self, by_ms: int) -> None:
         self.do(self.bench.let_lease_pass(*self.streams))
         self.do(self.bench.let_time_pass(by_ms))
@@ -211,7 +250,7 @@ def check(make_bench: Any, num_examples: int) -> None:
     run_state_machine_as_test(
         model,
         settings=settings(
-            max_examples=num_examples,
+            max_examples=num_examples * settings().max_examples // 100,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -225,3 +264,8 @@ def test_in_memory() -> None:
 
 def test_on_a_real_server(valkey_url: str) -> None:
     check(lambda: RedisBench(emptied(valkey_url)), 15)
+
+
+def test_on_a_real_server_that_fails(tmp_path: Path) -> None:
+    with single(tmp_path) as servers:
+        check(lambda: FailoverBench(servers), 8)
