@@ -60,7 +60,8 @@ class StreamSettings(Settings):
     """Where the streams are and how they are laid out.
 
     Attributes:
-        url: of the server, or of the Sentinels that know it: `workers/wire/server_url.py`.
+        url: of the server, of some of a cluster, or of the Sentinels that know it:
+            `workers/wire/server_url.py`.
         cluster: the server is one of a Redis Cluster.
         partitions: number of partitions. Cameras compute theirs from it: change it only while
             no frame is waiting.

@@ -59,10 +59,7 @@ def _pid(client: Any) -> int:
 
 
 def kill_server(run: Run) -> None:
-    server = run.servers.primary.server
-    server.terminate()
-    server._desired_port = run.servers.primary.port
-    server.start()
+    run.servers.primary.restart()
 
 
 def hang_server(run: Run) -> None:
@@ -277,8 +274,7 @@ def kill_primary(run: Run) -> None:
     primary, replica = _shard(run)
     run.servers.cluster.kill(primary)
     until(lambda: replica.is_primary, 90)
-    primary.server._desired_port = primary.port
-    primary.server.start()
+    primary.restart()
     run.servers.learn()
 
 
@@ -329,7 +325,7 @@ REPLICAS: dict[str, Fault] = {
 KEYS: dict[str, Fault] = {each.__name__: each for each in (wrong_type, last_id)}
 CLOCK: dict[str, Fault] = {
     each.__name__: each
-    for each in (back_ten_seconds, back_an_hour, kill_all_replicas, stop_replica)
+    for each in (back_ten_seconds, back_an_hour, kill_replica, kill_all_replicas, stop_replica)
 }
 SERVER: dict[str, Fault] = {
     **REPLICAS,

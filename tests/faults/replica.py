@@ -20,6 +20,7 @@ import numpy as np
 
 from model.data.planes import MODALITIES, Planes
 from model.serving.predictor import Prediction
+from workers.replica.orphan import end_with_parent
 from workers.replica.pipeline import Pipeline
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
@@ -85,4 +86,5 @@ async def _run(settings: WorkerSettings, name: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     asyncio.run(_run(WorkerSettings.model_validate_json(sys.argv[1]), sys.argv[2]))

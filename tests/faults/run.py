@@ -22,6 +22,7 @@ DEADLINE_MS = 3000
 LEASE_MS = 1000
 PARTITIONS = 4
 QUIET_S = 120.0
+_BESIDE = ("kill_replica", "drain_replica", "stop_replica")
 
 
 @dataclass
@@ -90,14 +91,15 @@ def play(
     played: Counter[str] = Counter()
     names = [name for _ in range(count // len(faults) + 1) for name in faults]
     run.random.shuffle(names)
+    beside = [name for name in _BESIDE if name in faults]
     _goes_on(run, "the start")
     while played.total() < count:
         both = [names[played.total() % len(names)]]
-        if run.random.random() < 0.5:
-            both.append(run.random.choice(["kill_replica", "drain_replica", "stop_replica"]))
+        if beside and run.random.random() < 0.5:
+            both.append(run.random.choice(beside))
         began_s = time.monotonic()
         with ThreadPoolExecutor(2) as pool:
-            for ending in [pool.submit(faults[name], run) for name in both if name in faults]:
+            for ending in [pool.submit(faults[name], run) for name in both]:
                 ending.result()
         took_s = time.monotonic() - began_s
         again_s = _goes_on(run, "+".join(both))

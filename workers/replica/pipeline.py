@@ -198,9 +198,9 @@ class Pipeline:
                 await self._pause(self._settings.stream.lease_ms / 4000)
 
     def _start_entry(self, entry: Entry, slots: Slots) -> None:
-        put = self._committer.queue_of(entry.partition).put
         # An id that lies ahead was not made by the server's clock.
         arrived_at_ms = min(entry.arrived_at_ms, self._stream.now_ms(entry.partition))
+        put = self._committer.put
         self._start(InFlight(entry.fields or {}, arrived_at_ms, put, entry, slots))
 
     def _start(self, frame: InFlight) -> None:

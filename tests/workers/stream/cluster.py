@@ -60,6 +60,12 @@ class Node:
     def pid(self) -> int:
         return int(self.client.info("server")["process_id"])
 
+    def restart(self) -> None:
+        """End it with SIGKILL, unless it has ended, and start it at its address again."""
+        self.server.terminate()
+        self.server._desired_port = self.port
+        self.server.start()
+
 
 @dataclass
 class Cluster:
@@ -69,7 +75,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.nodes[0].port}"
+        return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
 
     def primary_of(self, key: str) -> Node:
         """Return the node that has a key, as the nodes that are up see it."""
@@ -83,6 +89,22 @@ class Cluster:
                 except RedisError:
                     continue
                 return node
+            return None
+
+        node: Node = until(found)
+        return node
+
+    def replica_of(self, primary: Node) -> Node:
+        """Return a replica that is in step with its primary."""
+
+        def found() -> Node | None:
+            for node in self.nodes:
+                try:
+                    role = node.client.execute_command("ROLE")
+                except RedisError:
+                    continue
+                if role[0] == b"slave" and int(role[2]) == primary.port and role[3] == b"connected":
+                    return node
             return None
 
         node: Node = until(found)
