@@ -71,7 +71,7 @@ class Worker:
         self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
         self._backlog = NOTHING
         self._far_ids: list[int] = []
-        self._telemetry = Telemetry(metrics, settings.decode_threads)
+        self._telemetry = Telemetry(metrics, settings.decode_threads, settings.deadline_ms)
         self._pipeline: Pipeline
         self._running: asyncio.Task[None] | None = None
         self._swap_error = ""
@@ -106,6 +106,7 @@ class Worker:
         else:
             self._pipeline.predictor = predictor
             self._telemetry.swapped(is_done=True)
+        self._telemetry.serves(predictor.model_id)
 
     async def _begin(self, predictor: Predictor) -> None:
         """Start the loop; what makes the server unusable is an error of the start.
@@ -264,10 +265,7 @@ class Worker:
                 self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {
-                    "in_flight": self._pipeline.num_in_flight,
-                    "pending": self._backlog.pending,
-                    "waiting": self._backlog.waiting,
-                    "oldest_age_ms": self._backlog.oldest_age_ms,
+                    "in_flight_frames": self._pipeline.num_in_flight,
                     "service_rate_fps": self._telemetry.service_rate.fps,
                 }
             )

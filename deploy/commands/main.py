@@ -13,12 +13,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands import acl, keys
+from deploy.commands import deploy, keys
 from deploy.commands import model as science
 from deploy.commands.errors import lines_for
 from deploy.commands.extras import PACKAGE, needs
 from deploy.errors import DeployError
 from deploy.local import home
+from deploy.local.ports import METRICS_PORT
 from workers.wire.frame import CAMERA_ID
 from workers.wire.server_url import ServerUrlError, parse_server_url
 
@@ -35,7 +36,7 @@ app = typer.Typer(
 
 app.add_typer(science.app)
 app.add_typer(keys.app)
-app.add_typer(acl.app)
+app.add_typer(deploy.app)
 
 
 def _is_redis_url(url: str | None) -> str | None:
@@ -122,6 +123,9 @@ def up(
             "started if it is on loopback.",
         ),
     ] = None,
+    metrics_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where Prometheus finds the metrics.")
+    ] = METRICS_PORT,
 ) -> None:
     """Start a deployment on this machine: server, Ray and replicas, until Ctrl-C.
 
@@ -130,7 +134,7 @@ def up(
     """
     from deploy.local.up import run_deployment
 
-    run_deployment(home.Home(folder or home.DEFAULT), config, redis, Console())
+    run_deployment(home.Home(folder or home.DEFAULT), config, redis, Console(), metrics_port)
 
 
 @app.command()

@@ -78,7 +78,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 180.0) -> None:
 @contextmanager
 def up(*args: str, cwd: Path) -> Iterator[Up]:
     with subprocess.Popen(
-        [*LIVEGATE, "up", *args],
+        [*LIVEGATE, "up", "--metrics-port", str(free_port()), *args],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

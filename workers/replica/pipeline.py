@@ -262,9 +262,9 @@ class Pipeline:
         assert predictor is not None  # noqa: S101 - only decoded frames get here
         started_s = time.perf_counter()
         prediction = predictor.predict([each.planes for each in batch if each.planes is not None])
-        self._telemetry.inferred(
-            len(batch), time.perf_counter() - started_s, [each.decode_s for each in batch]
-        )
+        infer_s = time.perf_counter() - started_s
+        decode_s = [each.decode_s for each in batch]
+        self._telemetry.inferred(len(batch), infer_s, decode_s, batch[0].quality)
         return prediction
 
     def _refuse(self, frame: InFlight, refused: FrameRefused) -> None:
