@@ -31,7 +31,7 @@ class Stack:
         num_replicas: int,
         folder: Path,
         *,
-        restart_server: Callable[[], None],
+        restart_server: Callable[[], None] | None,
         server_pids: Callable[[], list[int]],
         proxied: bool = False,
     ) -> None:
@@ -46,6 +46,9 @@ class Stack:
             proxied: replicas reach the server through a proxy, which can be cut.
         """
         self.proxy: Proxy | None = None
+        self.restart_server: Callable[[], None] | None = restart_server
+        self.swap_model: Callable[[], None] | None = self._swap
+        self._server_pids = server_pids
         if proxied:
             host, port = parse_server_url(settings.stream.url).hosts[0]
             self.proxy = Proxy(host, port)
@@ -54,7 +57,6 @@ class Stack:
             )
             settings = settings.model_copy(update={"stream": stream})
         self._settings, self._count, self._folder = settings, num_replicas, folder
-        self.restart_server, self.server_pids = restart_server, server_pids
         self.num_started = 0
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
@@ -67,8 +69,11 @@ class Stack:
         with self._lock:
             return [each.pid for each in self._running.values() if each.poll() is None]
 
-    def swap_model(self) -> None:
-        """See `Controls.swap_model`."""
+    def server_pids(self) -> list[int]:
+        """See `Controls.server_pids`."""
+        return self._server_pids()
+
+    def _swap(self) -> None:
         for pid in self.replica_pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGHUP)

@@ -1,5 +1,6 @@
 """The deployment that a run is against: where it is, its cameras' keys, and what may be done to it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +23,14 @@ class Controls(Protocol):
 
     Attributes:
         proxy: that the replicas reach their server through; None: they reach it themselves.
+        restart_server: kills a server as a crash does, and starts it again with its data; None:
+            it is someone else's to start.
+        swap_model: gives all replicas another model; None: that can't be done from here.
     """
 
     proxy: Proxy | None
+    restart_server: Callable[[], None] | None
+    swap_model: Callable[[], None] | None
 
     def replica_pids(self) -> list[int]:
         """Return the processes of the replicas that run."""
@@ -34,13 +40,6 @@ class Controls(Protocol):
         """Return the processes of the servers that run; those of a cluster in no order."""
         ...
 
-    def restart_server(self) -> None:
-        """Kill a server as a crash does, and start it again with its data."""
-        ...
-
-    def swap_model(self) -> None:
-        """Give all replicas another model."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

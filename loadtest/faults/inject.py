@@ -42,16 +42,19 @@ _UNDO_S = 30.0
 
 def missing_means(fault: Fault, target: Target) -> str:
     """Return why a fault can't be played on a deployment; empty if it can."""
-    of_processes = isinstance(fault, ReplicaFault | ReplicaHeld | ModelSwapped)
-    if of_processes and target.controls is None:
+    controls = target.controls
+    if isinstance(fault, ReplicaFault | ReplicaHeld) and controls is None:
         return "the replicas must run on this machine: add --local"
+    if isinstance(fault, ModelSwapped) and (controls is None or controls.swap_model is None):
+        return "the replicas must be ones that this command starts: add --local"
     if isinstance(fault, ServerFault):
-        if fault.do == "restart the server" and target.controls is None:
+        can_restart = controls is not None and controls.restart_server is not None
+        if fault.do == "restart the server" and not can_restart:
             return "the server must be one that this command starts: add --local"
         is_one = not target.cluster and not parse_server_url(target.url).service
         if fault.do == "fail over the server" and is_one:
             return "there must be one to take over: a Redis Cluster (--cluster), or Sentinels"
-    if isinstance(fault, ServerHeld) and fault.do == "fill the disk" and target.controls is None:
+    if isinstance(fault, ServerHeld) and fault.do == "fill the disk" and controls is None:
         return "the server's folder must be on this machine: add --local"
     if isinstance(fault, NetworkCut | NetworkSlow):
         return _missing_proxy(fault.of, target)
@@ -125,7 +128,7 @@ class Injector:
                         os.kill(pid, signal.SIGSTOP)
                     yield (lambda: _pulse(pid, _PULSE_S * _SLOW_STOPPED)) if is_slow else None
             case ModelSwapped():
-                await asyncio.to_thread(self._controls.swap_model)
+                await asyncio.to_thread(_given(self._controls.swap_model))
                 yield None
             case ServerFault():
                 await self._hit_server(fault)
@@ -163,7 +166,7 @@ class Injector:
 
     async def _hit_server(self, fault: ServerFault) -> None:
         if fault.do == "restart the server":
-            await asyncio.to_thread(self._controls.restart_server)
+            await asyncio.to_thread(_given(self._controls.restart_server))
         elif self._target.cluster:
             await fail_over(self._servers, self._order)
         else:
@@ -224,6 +227,11 @@ class Injector:
         if of in ("replicas", "both") and self._controls.proxy is not None:
             found.append(self._controls.proxy)
         return found
+
+
+def _given(action: Callable[[], None] | None) -> Callable[[], None]:
+    assert action is not None  # noqa: S101 - `missing_means` saw to it
+    return action
 
 
 async def fail_over(servers: Servers, order: random.Random) -> None:
