@@ -1,8 +1,8 @@
 """The account of a run: each frame once, in some bytes, however many there are.
 
-Frames are numbered in the order in which they are due. A number is the difference of two seqs, so
-most decisions find their frame without a table; those of frames that may share a seq, or that a
-replica can't read, are found by their entry, of which there are few.
+Frames are numbered in the order in which they are due. A decision finds its frame by its entry as
+long as it has none, and good ones by their seq as well, which is the first frame's plus the number:
+so a reply that got lost, or a second decision, is found out without a table of all frames.
 """
 
 from array import array
@@ -24,12 +24,13 @@ class Kind(IntEnum):
     UNTOLD = 2  # good, and the source does not tell its truth
     CORRUPT = 3
     CUT = 4
-    DUPLICATE = 5
-    REPLAY = 6
-    OVERSIZE = 7
-    RGB_ONLY = 8
-    FORGED = 9
-    SKEWED = 10
+    COPIED = 5  # good, and sent again: it or one of its copies gets the one verdict
+    DUPLICATE = 6
+    REPLAY = 7
+    OVERSIZE = 8
+    RGB_ONLY = 9
+    FORGED = 10
+    SKEWED = 11
 
     @property
     def is_good(self) -> bool:
@@ -42,7 +43,7 @@ class Kind(IntEnum):
         return self in _NEVER
 
 
-_NEVER = {Kind.CUT, Kind.DUPLICATE, Kind.REPLAY, Kind.OVERSIZE, Kind.FORGED}
+_NEVER = {Kind.CUT, Kind.OVERSIZE, Kind.FORGED}
 
 
 class Status(IntEnum):
@@ -70,7 +71,7 @@ class Counts:
         statuses: by phase and status.
         said: of decided frames, by phase, kind and what was said: an outcome, or a reason.
         doubled: decisions on entries that had one.
-        breaches: `bona_fide` on frames that no door may open on.
+        breaches: `bona_fide` on frames that no door may open on, and second verdicts on a seq.
         unsigned: decisions without the door key's signature that should have one.
         right: verdicts that are the truth.
         wrong: verdicts that are not.
@@ -116,6 +117,8 @@ class Book:
         self._due_s: list[array[float] | None] = []
         self._unsettled: list[int] = []
         self._entries: dict[str, int] = {}
+        self._original: dict[int, int] = {}
+        self._judged: set[int] = set()
         self._early: dict[str, tuple[str, float, int | None]] = {}
 
     @property
@@ -129,10 +132,18 @@ class Book:
         chunks = sum(8 * len(each) for each in self._due_s if each is not None)
         return 2 * len(self._state) + chunks + 200 * (len(self._entries) + len(self._early))
 
-    def due(self, at_s: float, kind: Kind, *, by_entry: bool = False) -> int:
-        """Enter a frame that is due `at_s` after the start; returns its number."""
+    def due(self, at_s: float, kind: Kind, copy_of: int | None = None) -> int:
+        """Enter a frame that is due `at_s` after the start; returns its number.
+
+        Args:
+            at_s: when it is due.
+            kind: what it is.
+            copy_of: number of the frame whose bytes it has.
+        """
         number = len(self._state)
-        self._state.append(_BY_ENTRY if by_entry else 0)
+        self._state.append(0 if kind.is_good else _BY_ENTRY)
+        if copy_of is not None:
+            self._original[number] = copy_of
         self._kind.append(kind)
         if not number & (_CHUNK - 1):
             self._due_s.append(array("d"))
@@ -167,10 +178,9 @@ class Book:
         self._set(number, Status.ACKNOWLEDGED)
         self._count(number, "acknowledged")
         self.num_open += 1
-        if not state & _BY_ENTRY:
-            if state & _DECIDED:  # the decision was read before the reply was
-                self.num_open -= 1
-                self._settle(number)
+        if state & _DECIDED:  # the decision was read before the reply was
+            self.num_open -= 1
+            self._settle(number)
             return None
         self._entries[entry_id] = number
         return self._early.pop(entry_id, None)
@@ -204,8 +214,11 @@ class Book:
             said: the outcome, or the reason.
             at_s: when it was read.
         """
-        if entry in self._entries:
-            return self._entries[entry]
+        number = self._entries.get(entry)
+        if number is not None:
+            if not self._state[number] & _BY_ENTRY:
+                del self._entries[entry]  # from now on its seq is enough
+            return number
         is_known = seq_number is not None and 0 <= seq_number < len(self._state)
         if is_known and not self._state[seq_number] & _BY_ENTRY:  # type: ignore[index]
             return seq_number
@@ -237,7 +250,7 @@ class Book:
         if status != Status.UNDER_WAY:
             self._settle(number)
         if is_verdict:
-            self._judge(kind, said)
+            self._judge(number, kind, said)
         if due_s is None:
             return None
         if is_verdict and kind.is_good and at_s - due_s <= self._deadline_s:
@@ -251,8 +264,11 @@ class Book:
 
     def close(self) -> None:
         """Settle what is left over: decisions on frames whose entry nobody was told."""
-        unknown = Status.UNKNOWN | _BY_ENTRY
-        left = {number: None for number, state in enumerate(self._state) if state == unknown}
+        left = {
+            number: None
+            for number, state in enumerate(self._state)
+            if state & (_STATUS | _DECIDED) == Status.UNKNOWN
+        }
         for said, at_s, seq_number in self._early.values():
             number = seq_number if seq_number in left else next(iter(left), None)
             if number is None:
@@ -262,7 +278,11 @@ class Book:
                 self.decide(number, said, at_s)
         self._early.clear()
 
-    def _judge(self, kind: Kind, said: str) -> None:
+    def _judge(self, number: int, kind: Kind, said: str) -> None:
+        if kind in (Kind.COPIED, Kind.DUPLICATE, Kind.REPLAY):
+            original = self._original.get(number, number)
+            self.counts.breaches += original in self._judged
+            self._judged.add(original)
         if said == "bona_fide" and kind.must_not_open:
             self.counts.breaches += 1
         if kind <= Kind.ATTACK:

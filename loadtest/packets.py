@@ -16,7 +16,7 @@ _INNER, _OUTER = bytes(each ^ 0x36 for each in range(256)), bytes(each ^ 0x5C fo
 _MAX_STATES = 50_000
 _U64 = struct.Struct(">Q")
 
-_states: dict[tuple[str, int, bool], "hashlib._Hash"] = {}
+_states: dict[tuple["CameraPackets", int, bool], "hashlib._Hash"] = {}
 
 
 class CameraPackets:
@@ -67,7 +67,7 @@ class CameraPackets:
         )
         if self._key is None:
             return begins, ends, b""
-        name = (self.camera_id, still, rgb_only)
+        name = (self, still, rgb_only)
         state = _states.get(name)
         if state is None:
             if len(_states) >= _MAX_STATES:

@@ -85,6 +85,7 @@ class Result:
         environment: hardware, versions, commit, date, command.
         account: counts, by what has become of frames.
         latency: distributions by name, in HdrHistogram's own format.
+        blocks: latencies of the steady window, some seconds each, for `compare`.
         timeline: second by second.
         faults: what was done.
         checks: of the load itself, and of the account against the server.
@@ -96,6 +97,7 @@ class Result:
     environment: dict[str, Any]
     account: dict[str, Any]
     latency: dict[str, str]
+    blocks: list[dict[str, int]] = field(default_factory=list)
     timeline: list[Second] = field(default_factory=list)
     faults: list[FaultLog] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)

@@ -13,7 +13,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from loadtest.blocks import BLOCK_S, block_of
 from loadtest.book import Counts
 from loadtest.environment import environment
 from loadtest.faults.inject import Injector, missing_means
@@ -30,6 +32,7 @@ from workers.wire.server_url import parse_server_url
 
 _START_S = 0.3
 _READY_S = 120.0
+_UNDO_S = 60.0
 _BUSY_CORES = 0.97
 
 
@@ -93,6 +96,9 @@ class _Run:
         self._ended: asyncio.Queue[int | Exception] = asyncio.Queue()
         self._start_s = 0.0
         self._told = Counts()
+        self._cpu_s: float | None = None
+        self._blocks: list[dict[str, int]] = []
+        self._block: list[NDArray[np.float32]] = []
 
     async def play(self, cleanup: AsyncExitStack, stop: asyncio.Event) -> Result:
         environment_ = environment()
@@ -121,6 +127,8 @@ class _Run:
                 ended = await self._ended.get()
                 if isinstance(ended, Exception):
                     raise ended
+            if not stop.is_set():
+                await asyncio.wait([faults], timeout=_UNDO_S)  # what was done is undone first
         finally:
             for each in (faults, looking, stopping):
                 each.cancel()
@@ -200,6 +208,7 @@ class _Run:
             self._models |= tick.models
         counts = self._counts()
         now_s = self._now_s()
+        self._fill_block(values["steady"], now_s)
         begun_s = self._timeline[-1].at_s if self._timeline else 0.0
         span_s = max(now_s - begun_s, 1e-3)
         verdicts, others = _said(counts), _said(counts, verdicts=False)
@@ -217,7 +226,7 @@ class _Run:
             replicas=len(set().union(*(each.replicas for each in new))),
             server_mb=watch.server_mb,
             lateness_ms=_percentile(values["lateness"], 99),
-            sender_cpu=round((cpu_s - getattr(self, "_cpu_s", cpu_s)) / span_s, 3),
+            sender_cpu=0.0 if self._cpu_s is None else round((cpu_s - self._cpu_s) / span_s, 3),
         )
         self._cpu_s = cpu_s
         self._told = replace(counts, statuses=counts.statuses.copy(), said=counts.said.copy())
@@ -227,6 +236,13 @@ class _Run:
             "warm-up" if now_s < run.warm_up else "steady" if now_s < run.load_s else "cool-down"
         )
         self._tell(Progress(phase, second, counts, self._faults, self._errors))
+
+    def _fill_block(self, steady_ms: NDArray[np.float32], now_s: float) -> None:
+        if steady_ms.size:
+            self._block.append(steady_ms)
+        if now_s >= self._scenario.run.warm_up + BLOCK_S * (len(self._blocks) + 1) and self._block:
+            self._blocks.append(block_of(np.concatenate(self._block)))
+            self._block = []
 
     def _result(
         self, environment_: dict[str, Any], checks: list[Check], *, is_whole: bool
@@ -250,6 +266,7 @@ class _Run:
             environment=environment_,
             account=account,
             latency={name: each.encode() for name, each in self._distributions.items()},
+            blocks=self._blocks,
             timeline=self._timeline,
             faults=self._faults,
             checks=checks,
@@ -268,7 +285,7 @@ class _Run:
                 "frames were sent when they were due",
                 late_ms <= limit_ms,
                 f"p99 of the lateness is {late_ms:.1f} ms, at most {limit_ms:g} ms is allowed"
-                + ("" if late_ms <= limit_ms else ": the senders were the bottleneck"),
+                + ("" if late_ms <= limit_ms else ": the senders, or the machine they share, were the bottleneck"),
             ),
             Check(
                 "the senders had processor time to spare",

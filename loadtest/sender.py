@@ -235,10 +235,9 @@ class _Sender:
         truth = shown.is_bona_fide
         kind = Kind.UNTOLD if truth is None else Kind.BONA_FIDE if truth else Kind.ATTACK
         trouble = self._troubles.of(due_s)
-        has_copies = trouble is not None and bool(trouble.copies_at_s)
-        if trouble is not None and not has_copies:
-            kind = trouble.kind
-        number = self._book.due(due_s, kind, by_entry=has_copies or not kind.is_good)
+        if trouble is not None:
+            kind = Kind.COPIED if trouble.copies_at_s else trouble.kind
+        number = self._book.due(due_s, kind)
         wall_ms = int((time.time() - (self._now_s() - due_s)) * 1000)
         due = Due(number, camera, still, self._first_seq + number, wall_ms, presentation, kind, due_s)
         if trouble is not None:
@@ -249,7 +248,7 @@ class _Sender:
         due.captured_at_ms += trouble.shift_ms
         due.size = trouble.size
         for at_s in trouble.copies_at_s:
-            number = self._book.due(at_s, trouble.kind, by_entry=True)
+            number = self._book.due(at_s, trouble.kind, copy_of=due.number)
             copy = Due(
                 number, due.camera, due.still, due.seq, due.captured_at_ms, due.presentation,
                 trouble.kind, at_s,

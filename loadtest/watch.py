@@ -1,8 +1,10 @@
 """What the servers say of a run while it goes on, and of its account when it is over."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from loadtest.book import Counts
 from loadtest.result import Check
@@ -13,6 +15,8 @@ from workers.wire import keys
 
 _PATIENCE_S = 10.0
 _POLL_S = 0.1
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,8 @@ class Watch:
 async def server_checks(watch: Watch, before: Ends, counts: Counts, lost: int) -> list[Check]:
     """Check the account against the servers themselves, once nothing moves any more."""
     try:
-        left, pending = await _settled(watch)
-        after = await watch.ends()
+        left, pending = await _patiently(lambda: _settled(watch))
+        after = await _patiently(watch.ends)
     except FAILURES as error:
         return [Check("the server agrees", False, f"it can't be asked: {error}")]
     statuses, said = counts.statuses, counts.said.total()
@@ -108,6 +112,18 @@ async def server_checks(watch: Watch, before: Ends, counts: Counts, lost: int) -
             f"{decided} added, {seen} read; {lost} frames without one",
         ),
     ]
+
+
+async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask again for a while: after a failover the map of a cluster has to be learnt first."""
+    end_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await ask()
+        except FAILURES:
+            if time.monotonic() > end_s:
+                raise
+            await asyncio.sleep(_POLL_S)
 
 
 async def _settled(watch: Watch) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from deploy.local import home
 
 if TYPE_CHECKING:
     from loadtest.result import Result
+    from loadtest.search import Found
     from loadtest.scenario.scenario import Scenario
     from loadtest.target import Target
 
@@ -53,7 +54,6 @@ Faster = Annotated[
     float, typer.Option(min=1, max=1000, help="All times of the schedule divided by it.")
 ]
 Rate = Annotated[float, typer.Option(min=0.001, max=1000, help="All rates multiplied by it.")]
-Seconds = Annotated[float | None, typer.Option(min=1, help="Steady window, s, instead of its own.")]
 
 
 @app.callback()
@@ -110,6 +110,115 @@ def run(
         typer.echo(json.dumps(result.to_json()))
     if result.verdict != "met":
         raise typer.Exit(code=_MISSED if result.verdict == "missed" else _INVALID)
+
+
+@app.command()
+@needs("loadtest")
+def search(
+    scenario: ScenarioName = "steady",
+    out: Out = None,
+    seconds: Annotated[float, typer.Option(min=5, help="Steady window of each run, s.")] = 30,
+    from_fps: Annotated[float | None, typer.Option(min=0.1, help="Rate to begin with.")] = None,
+    within_ms: Annotated[float | None, typer.Option(min=1, help="Another latency limit.")] = None,
+    precision: Annotated[float, typer.Option(min=0.01, max=0.5, help="Of the rate found.")] = 0.05,
+    folder: Folder = None,
+    redis: Redis = None,
+    partitions: Partitions = None,
+    cluster: Cluster = False,
+    key_file: KeyFile = None,
+    http: Http = None,
+    local: Local = None,
+    bundle: Bundle = None,
+) -> None:
+    """Find the highest rate that keeps the scenario's promise: doubling, then bisecting.
+
+    The exit status is 0 if one was found, 1 if none holds, and 3 if the load itself was the
+    bottleneck.
+    """
+    from loadtest.report.search_page import write_search
+    from loadtest.scenario.scenario import load_scenario
+    from loadtest.search import Step, search
+
+    console = Console()
+    wanted = _for_search(load_scenario(scenario), seconds, from_fps, within_ms)
+
+    def tell(step: Step) -> None:
+        p99 = "-" if step.p99_ms is None else f"{step.p99_ms:.1f}"
+        console.print(
+            f"{step.fps:9.1f} frames/s  {step.verdict:7}  p99 {p99:>8} ms  {step.why}",
+            highlight=False,
+        )
+
+    with target_of(
+        wanted, folder, redis, partitions, cluster, key_file, http, local, bundle
+    ) as target:
+
+        async def go() -> "Found":
+            return await search(
+                wanted, lambda each: _run(each, target, lambda _: None), precision=precision, tell=tell
+            )
+
+        found = asyncio.run(go())
+    page = write_search(found, out or _folder(f"search-{wanted.name}"))
+    console.print(f"highest rate that holds: {found.best_fps} frames/s", highlight=False)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    if found.stopped:
+        console.print(f"the search ended early {found.stopped}")
+    if found.best_fps is None or found.stopped:
+        raise typer.Exit(code=_INVALID if found.stopped else _MISSED)
+
+
+def _for_search(
+    scenario: "Scenario", seconds: float, from_fps: float | None, within_ms: float | None
+) -> "Scenario":
+    from loadtest.scenario.arrivals import Constant
+
+    slo = scenario.slo
+    if within_ms is not None:
+        within = within_ms / 1000
+        slo = slo.model_copy(update={"within": within, "deadline": max(within, slo.deadline)})
+    fps = from_fps or scenario.arrivals.fps
+    run = scenario.run.model_copy(update={"steady": seconds, "warm_up": min(10.0, seconds / 3)})
+    arrivals = Constant(fps=fps, spacing="poisson")
+    return scenario.model_copy(update={"arrivals": arrivals, "run": run, "slo": slo, "faults": []})
+
+
+@app.command()
+@needs("loadtest")
+def compare(
+    before: Annotated[Path, typer.Argument(help="Result, or folder, of the run that counts as good.")],
+    after: Annotated[Path, typer.Argument(help="The one that is judged.")],
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="A change within it is none.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Compare two runs of one scenario: is the second one slower, and is that certain?
+
+    The exit status is 0 if it is not, 1 if it is, and 3 if that can't be told, or a run is invalid.
+    """
+    from dataclasses import asdict
+
+    from loadtest.compare import compare as compare_runs
+    from loadtest.result import read_result
+
+    first, second = (
+        read_result(each / "result.json" if each.is_dir() else each) for each in (before, after)
+    )
+    found = compare_runs(first, second, tolerance)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        low, high = found.interval
+        typer.echo(
+            f"{found.outcome}: p{found.percentile:g} {found.before_ms:g} ms, then "
+            f"{found.after_ms:g} ms: {found.ratio:.3f} times, 95 % interval {low:.3f} to {high:.3f}"
+        )
+        for note in found.notes:
+            typer.echo(f"  {note}")
+    is_valid = first.is_valid and second.is_valid
+    if found.outcome == "regressed":
+        raise typer.Exit(code=_MISSED)
+    if found.outcome == "unclear" or not is_valid:
+        raise typer.Exit(code=_INVALID)
 
 
 async def _run(scenario: "Scenario", target: "Target", tell: Any) -> "Result":  # noqa: ANN401

@@ -312,11 +312,13 @@ async def _config(server: Server, name: str) -> str:
 
 @asynccontextmanager
 async def _cannot_save(server: Server) -> AsyncIterator[None]:
-    """Have snapshots fail, as on a full disk: the server takes no writes (MISCONF)."""
-    save, name = await _config(server, "save"), await _config(server, "dbfilename")
-    blocked = Path(await _config(server, "dir")) / "blocked.rdb"
-    blocked.mkdir(exist_ok=True)
-    (blocked / "inside").mkdir(exist_ok=True)
+    """Have snapshots fail, as on a full disk: the server takes no writes (MISCONF).
+
+    A folder stands where the snapshot should go. Nothing is filled, so nothing else suffers.
+    """
+    save = await _config(server, "save")
+    file = Path(await _config(server, "dir")) / await _config(server, "dbfilename")
+    aside = file.with_name(f"{file.name}.aside")
 
     async def snapshot(wanted: str) -> None:
         for _ in range(int(_UNDO_S / _PULSE_S)):
@@ -328,14 +330,18 @@ async def _cannot_save(server: Server) -> AsyncIterator[None]:
             await asyncio.sleep(_PULSE_S)
 
     async def undo() -> None:
-        await server.execute("CONFIG SET", "dbfilename", name)
+        if file.is_dir():
+            (file / "inside").rmdir()
+            file.rmdir()
         await snapshot("ok")
+        if aside.exists():
+            aside.replace(file)
         await server.execute("CONFIG SET", "save", save)
-        (blocked / "inside").rmdir()
-        blocked.rmdir()
 
     async with _undone(undo):
-        await server.execute("CONFIG SET", "dbfilename", blocked.name)
+        if file.is_file():
+            file.replace(aside)
+        (file / "inside").mkdir(parents=True)
         await server.execute("CONFIG SET", "save", "3600 1")
         await snapshot("err")
         yield

@@ -222,5 +222,5 @@ def percentile_x(percent: float) -> float:
 
 
 PERCENTILE_TICKS = tuple(
-    (percentile_x(percent), f"{percent:g}%") for percent in (0, 50, 90, 99, 99.9, 99.99, 99.999)
+    (percentile_x(percent), f"{percent:g}%") for percent in (50, 90, 99, 99.9, 99.99, 99.999)
 )

@@ -15,7 +15,6 @@ from loadtest.report.charts import PERCENTILE_TICKS, Chart, Series, percentile_x
 from loadtest.result import Result, Second
 from loadtest.sender import STAGES
 
-_PAGE = Path(__file__).with_name("report.html.jinja")
 _OWN = STAGES[:-1]
 
 
@@ -32,12 +31,8 @@ def write_report(result: Result, folder: Path) -> Path:
 
 def page_of(result: Result) -> str:
     """Return the page."""
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PAGE.parent),
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).get_template(_PAGE.name)
     steady = result.distribution("steady").summary()
-    return template.render(
+    return template("report.html.jinja").render(
         result=result,
         verdict=result.verdict,
         steady=steady,
@@ -50,12 +45,24 @@ def page_of(result: Result) -> str:
     )
 
 
+def template(name: str) -> jinja2.Template:
+    """Return one of the page templates."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template(name)
+
+
 def latency_chart(result: Result) -> Chart:
     """Return the latency by percentile."""
     series = []
     for name, label in (("steady", "decision"), ("ack", "acknowledged"), ("lateness", "sent")):
-        curve = result.distribution(name).curve()
-        points = [(percentile_x(min(p, 99.9999)), ms) for p, ms in curve]
+        of = result.distribution(name)
+        last = 100 * (1 - 1 / max(of.count, 2))  # there is nothing to be said beyond one frame
+        points = [(percentile_x(p), ms) for p, ms in of.curve() if p <= last]
         if points:
             series.append(Series(label, points))
     slo = result.scenario["slo"]
