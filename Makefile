@@ -19,7 +19,7 @@ demo: .venv/runtime
 	@$(BIN)/livegate demo
 
 test: .venv/dev examples/node/node_modules
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Replicas, servers and connections killed, stopped and cut by a schedule, on one server and on a
 # cluster; the account of every frame has to come out even.

@@ -13,10 +13,21 @@ import numpy as np
 from model.data.planes import MODALITIES, DepthKind, Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.predictor import Prediction
+from model.serving.presentations import ErrorRates
 from workers.settings import StreamSettings
-from workers.stream.delivery import Commit, CommitResult, Entry, EntryKey, SeqUse
+from workers.stream.delivery import (
+    Commit,
+    CommitResult,
+    Entry,
+    EntryKey,
+    PresentationStep,
+    SeqUse,
+)
 from workers.wire import keys
 from workers.wire.decision import Decision, unpack_decision
+from workers.wire.presentation import PresentationVerdict, unpack_verdict
+
+_RATES = ErrorRates(apcer=0.05, bpcer=0.05)
 
 
 @dataclass(slots=True)
@@ -41,6 +52,14 @@ class _Pending:
     deliveries: int
 
 
+@dataclass(slots=True)
+class _Presentation:
+    last_ms: int
+    total: float = 0.0
+    num_frames: int = 0
+    is_told: bool = False
+
+
 @dataclass
 class MemoryServer:
     """What a server holds: make one, and a `MemoryStream` a consumer."""
@@ -53,6 +72,9 @@ class MemoryServer:
     dead: list[tuple[Decision, str]] = field(default_factory=list)
     signatures: dict[str, bytes] = field(default_factory=dict)
     seqs: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+    verdicts: list[PresentationVerdict] = field(default_factory=list)
+    presentations: dict[tuple[str, str, str], _Presentation] = field(default_factory=dict)
+    refused: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     beats: dict[str, int] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _serial: int = 0
@@ -216,9 +238,39 @@ class MemoryStream:
         server.signatures[entry.id] = commit.signature
         if commit.error:
             server.dead.append((decision, commit.error))
+        if commit.presentation is not None and commit.camera_id is not None:
+            self._weigh(commit.camera_id, commit.presentation)
         del server.pending[entry.partition][entry.id]
         del server.entries[entry.partition][entry.id]
         return CommitResult.COMMITTED
+
+    def _weigh(self, camera_id: str, step: PresentationStep) -> None:
+        limits, server, now_ms = self.server.settings.presentation, self.server, self.now_ms(0)
+        who = (camera_id, step.key_id, step.presentation_id)
+        state = server.presentations.get(who)
+        if state is None or now_ms - state.last_ms > limits.silence_ms:
+            state = server.presentations[who] = _Presentation(now_ms)
+        state.last_ms = now_ms
+        if state.is_told:
+            return
+        state.total += step.evidence
+        state.num_frames += 1
+        verdict = limits.test.verdict(state.total, state.num_frames)
+        if verdict is None:
+            return
+        state.is_told = True
+        # The number of those refused, and since when.
+        refused, since_ms = server.refused.get(who[:2], [0, now_ms])
+        if now_ms - since_ms > limits.refused_s * 1000:
+            refused, since_ms = 0, now_ms
+        which = 0
+        if verdict == "undecided":
+            which = 1
+        elif verdict == "bona_fide" and refused >= limits.max_refused:
+            which = 2
+        if which or verdict == "attack":
+            server.refused[who[:2]] = [refused + 1, since_ms]
+        server.verdicts.append(unpack_verdict(step.verdicts[which][0]))
 
 
 @dataclass
@@ -234,12 +286,17 @@ class ConstantPredictor:
     max_batch: int = 16
     model_id: str = "constant@000000000000"
     modalities: tuple[str, ...] = MODALITIES
+    rates: ErrorRates = _RATES
     failures: int = 0
     batches: list[int] = field(default_factory=list)
 
     def threshold_for(self, modalities: Sequence[str]) -> float | None:
         """Return the one threshold, for any modalities."""
         return self.threshold if modalities else None
+
+    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
+        """Return the same for any modalities."""
+        return self.rates
 
     def predict(self, planes: Sequence[Planes]) -> Prediction:
         """Return the score for each frame; raise while `failures` are left."""

@@ -99,6 +99,8 @@ def _start_ray() -> None:
                 log_to_driver=False,
                 configure_logging=False,
             )
+        except SystemExit as stop:  # what Ray makes of SIGTERM meanwhile
+            raise KeyboardInterrupt from stop
         except Exception as error:
             # It gives a node 30 s, which nothing moves. What it has started stays, in our way.
             for process in descendants():

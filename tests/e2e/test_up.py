@@ -164,12 +164,14 @@ def test_one_that_is_killed_takes_all_it_started_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["ctrl-c", "term"]
+    ("number", "group", "during"),
+    [(signal.SIGINT, True, "starting Ray Serve"), (signal.SIGTERM, False, "starting Ray ...")],
+    ids=["ctrl-c", "term"],
 )
-def test_a_start_can_be_stopped(tmp_path: Path, number: int, group: bool) -> None:
+def test_a_start_can_be_stopped(tmp_path: Path, number: int, group: bool, during: str) -> None:
     write_config(tmp_path, {}, free_port(), free_port())
     with up("--config", "config.yaml", cwd=tmp_path) as running:
-        running.wait_for("starting Ray Serve")
+        running.wait_for(during)
         assert running.ended_with(number, group=group) == 130
 
 

@@ -9,7 +9,7 @@ import pytest
 from redis.crc import key_slot
 
 from tests.workers import frames
-from tests.workers.replica.test_pipeline import NoMetrics
+from tests.workers.replica.bench import NoMetrics
 from tests.workers.stream.cluster import Cluster, started_cluster
 from workers.client.camera import AsyncCamera, Camera, SendResult
 from workers.client.door import Door, follow

@@ -10,9 +10,9 @@ import redis
 from redis.exceptions import ConnectionError as LineError
 
 from tests.workers import frames
-from tests.workers.replica.test_pipeline import NoMetrics
+from tests.workers.replica.bench import NoMetrics
+from tests.workers.stream.bench import commit_of, read_all, reclaim, use_of
 from tests.workers.stream.test_stream import add, joined
-from tests.workers.stream.test_stream_contract import commit_of, read_all, reclaim, use_of
 from workers.replica.pipeline import Pipeline
 from workers.replica.telemetry import Telemetry
 from workers.settings import StreamSettings, WorkerSettings
