@@ -184,8 +184,8 @@ class Servers:
             await server.client.aclose()
             await server.client.connection_pool.disconnect()
 
-    def _look_again(self) -> None:
-        """Ask for the map of slots in the background: the command that failed does not wait."""
+    def look_again(self) -> None:
+        """Ask for the map of slots in the background: whoever saw that it is old does not wait."""
         if self._has_map and (self._mapping is None or self._mapping.done()):
             self._mapping = asyncio.create_task(self._learn_later())
 
@@ -231,7 +231,7 @@ class Servers:
 
     def _server(self, address: Address | None, login: Credentials) -> Server:
         pool = pool_of(self._url, address, login, self._timeout_s)
-        return Server(pool, self._look_again)
+        return Server(pool, self.look_again)
 
 
 def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Servers:
