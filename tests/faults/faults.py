@@ -45,10 +45,18 @@ def kill_all_replicas(run: Run) -> None:
 
 
 def poison(run: Run) -> None:
-    """A frame that ends whoever works on it, until it is given up on."""
-    ended = run.replicas.endings[-signal.SIGKILL]
+    """A frame that ends whoever works on it, until it is given up on, or is too old."""
+    began_s, ended = time.monotonic(), run.replicas.endings[-signal.SIGKILL]
     run.camera().poison = 1
-    until(lambda: run.replicas.endings[-signal.SIGKILL] > ended)
+
+    def has_come_to_nothing() -> bool:
+        sent = (each for each in reversed(run.ledger.sent) if each.sent_s >= began_s)
+        return any(
+            each.kind == "poison" and (not each.entry or each.entry in run.ledger.entries_said)
+            for each in sent
+        )
+
+    until(lambda: run.replicas.endings[-signal.SIGKILL] > ended or has_come_to_nothing())
 
 
 # --- the server ---

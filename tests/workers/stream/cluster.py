@@ -25,7 +25,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 180.0) -> Any:
     """Ask until a condition holds, and return it; a server that can't answer yet does not."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
