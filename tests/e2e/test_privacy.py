@@ -13,13 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import redis
 
 from deploy.local.home import Home
 from deploy.local.ports import free_port
 from deploy.local.processes import descendants
 from tests.e2e.test_promises import post
-from tests.e2e.test_up import READY, decided, until, up, write_config
+from tests.e2e.test_up import READY, until, up, write_config
 from workers.client.camera import Camera, jpeg, png
+from workers.wire import keys
 from workers.wire.frame import EncodedPlane, Frame, pack_frame
 from workers.wire.signing import sign
 
@@ -97,7 +99,9 @@ def test_it_listens_on_loopback_and_keeps_no_face(
         packed = pack_frame(Frame("gate-1", 1, 1, planted.planes))  # far too old
         for body in (packed, packed[:-9]):
             assert post(http, body, sign(body, key))["outcome"] == "no_decision"
-        until(lambda: len(decided(tmp_path)) >= 4)
+        with redis.Redis(port=port) as client:
+            until(lambda: sum(client.xlen(keys.decisions(each)) for each in range(4)) == 2)
+            assert not any(client.xlen(keys.frames(each)) for each in range(4))
         assert planted.is_in(tmp_path / ".livegate")  # until the server's file is rewritten
         assert running.ended_with(signal.SIGTERM, group=False) == 0
     assert list(ray_folder.iterdir())

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.faults.faults import CLOCK, CLUSTER, SERVER
+from tests.faults.faults import CLOCK, SERVER
 from tests.faults.on_ray import RAY, running_on_ray
 from tests.faults.run import Run, play, report, running, settle
 from tests.faults.servers import clustered, faked, single
+from tests.faults.shards import CLUSTER
 
 STARTS = {"server": single, "cluster": clustered, "clock": faked}
 FAULTS = {"server": SERVER, "cluster": CLUSTER, "clock": CLOCK, "ray": RAY}
