@@ -14,6 +14,7 @@ from deploy.local.environment import import_ray
 from deploy.local.processes import descendants
 from deploy.local.progress import Patience, Tell, step
 from deploy.local.signals import block_terminal_signals, keep_handlers
+from workers.replica.process import leave_no_core
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.25
@@ -52,6 +53,7 @@ def serve_application(
         DeployFailed: the application does not start.
         RayGone: there was no Ray any more to drain the application.
     """
+    leave_no_core()  # nor of any of Ray's processes, which inherit it
     import_ray()
     import ray  # noqa: PLC0415 - after its environment is set
 

@@ -5,15 +5,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.faults.faults import CLOCK, CLUSTER, SERVER
+from tests.faults.faults import CLOCK, SERVER
 from tests.faults.on_ray import RAY, running_on_ray
 from tests.faults.run import Run, play, report, running, settle
 from tests.faults.servers import clustered, faked, single
+from tests.faults.shards import CLUSTER
 
 STARTS = {"server": single, "cluster": clustered, "clock": faked}
 FAULTS = {"server": SERVER, "cluster": CLUSTER, "clock": CLOCK, "ray": RAY}
@@ -47,8 +49,14 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         started(args.kind, Path(folder), args.seed, args.fps) as run,
     ):
-        played = play(run, faults, args.faults, lambda line: print(line, flush=True))
+        played: Counter[str] = Counter()
+        failed = []
+        try:
+            play(run, faults, args.faults, played, lambda line: print(line, flush=True))
+        except Exception as error:  # noqa: BLE001 - what was sent until then is accounted for
+            failed.append(f"the schedule ended early: {error!r}")
         account = settle(run)
+        account["wrong"] = failed + account["wrong"]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )

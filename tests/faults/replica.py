@@ -20,8 +20,8 @@ import numpy as np
 
 from model.data.planes import MODALITIES, Planes
 from model.serving.predictor import Prediction
-from workers.replica.orphan import end_with_parent
 from workers.replica.pipeline import Pipeline
+from workers.replica.process import end_with_parent
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings

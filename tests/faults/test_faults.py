@@ -1,5 +1,6 @@
 """The fault schedule, shortened: each kind of trouble once, and the account at the end."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def test_no_frame_is_lost_or_decided_twice(tmp_path: Path) -> None:
         single(tmp_path / "servers") as servers,
         running(servers, tmp_path, seed=1, fps=5) as run,
     ):
-        played = play(run, faults, len(SHORT), print)
+        played: Counter[str] = Counter()
+        play(run, faults, len(SHORT), played, print)
         account = settle(run)
     assert played.total() >= len(SHORT)
     assert account["acknowledged"] > 0
@@ -31,7 +33,7 @@ def test_no_frame_is_lost_or_decided_twice(tmp_path: Path) -> None:
 def test_a_clock_that_is_set_back_makes_no_frame_younger(tmp_path: Path) -> None:
     faults = {"back_ten_seconds": CLOCK["back_ten_seconds"]}
     with faked(tmp_path) as servers, running(servers, tmp_path, seed=1, fps=5) as run:
-        play(run, faults, 1, print)
+        play(run, faults, 1, Counter(), print)
         account = settle(run)
     assert account["said"]["bona_fide"] > 0
     assert account["wrong"] == [], report(account)
