@@ -183,7 +183,10 @@ def account_of_counts(counts: Counts, lost: int, load_s: float, warm_up_s: float
     steady_s = load_s - warm_up_s
     judged = counts.right + counts.wrong
     return {
-        **{name: statuses[name] for name in ("due", "acknowledged", "dropped", "unknown", "refused")},
+        **{
+            name: statuses[name]
+            for name in ("due", "acknowledged", "dropped", "unknown", "refused")
+        },
         "unknown_arrived": statuses["unknown_arrived"],
         "decided": said.total(),
         "lost": lost,
@@ -192,6 +195,7 @@ def account_of_counts(counts: Counts, lost: int, load_s: float, warm_up_s: float
         "unsigned": counts.unsigned,
         "strangers": counts.strangers,
         "said": dict(sorted(said.items())),
+        "presentations": dict(sorted(counts.presentations.items())),
         "by_kind": {kind: dict(sorted(each.items())) for kind, each in sorted(by_kind.items())},
         "by_phase": {phase: dict(sorted(each.items())) for phase, each in by_phase.items()},
         "good_steady": {name: good[name] for name in ("verdict", "no_decision")},
