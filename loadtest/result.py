@@ -38,6 +38,8 @@ class Second:
         held: in the senders' outboxes.
         replicas: that decided something.
         server_mb: memory of the servers.
+        replica_mb: of the replicas on this machine, all together; None: they are elsewhere.
+        sender_mb: of the senders, all together.
         lateness_ms: p99 of how late frames were sent.
         sender_cpu: processor time of all senders, in cores.
     """
@@ -53,6 +55,8 @@ class Second:
     held: int
     replicas: int
     server_mb: float | None
+    replica_mb: float | None
+    sender_mb: float
     lateness_ms: float | None
     sender_cpu: float
 

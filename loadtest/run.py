@@ -1,14 +1,12 @@
 """A run: senders in processes, faults, what is watched meanwhile, and the account at the end."""
 
 import asyncio
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -23,15 +21,15 @@ from loadtest.histograms import Distribution
 from loadtest.judge import fault_check, load_checks, slo_checks
 from loadtest.result import Check, FaultLog, Result, Second, account_of_counts
 from loadtest.scenario.scenario import Scenario
-from loadtest.sender import send
+from loadtest.seen import rss_mb
+from loadtest.senders import end_senders, start_sender, wait_until_ready
 from loadtest.target import Target, TargetError
-from loadtest.task import STAGES, Task, Tick, tasks_of
+from loadtest.task import STAGES, Tick, tasks_of
 from loadtest.watch import Watch, server_checks
 from workers.stream.connection import Servers, connect
 from workers.wire.server_url import parse_server_url
 
 _START_S = 0.3
-_READY_S = 120.0
 _UNDO_S = 60.0
 
 
@@ -107,9 +105,11 @@ class _Run:
         if proxy is not None:
             cleanup.callback(proxy.close)
         tasks = tasks_of(self._scenario, self._target, proxy)
-        parents = [_start(task) for task in tasks]
-        cleanup.push_async_callback(_end, parents)
-        ready = [asyncio.to_thread(_ready, process, parent) for process, parent in parents]
+        parents = [start_sender(task) for task in tasks]
+        cleanup.push_async_callback(end_senders, parents)
+        ready = [
+            asyncio.to_thread(wait_until_ready, process, parent) for process, parent in parents
+        ]
         await asyncio.gather(*ready)
         self._start_s = time.monotonic() + _START_S
         for number, (_, parent) in enumerate(parents):
@@ -226,6 +226,8 @@ class _Run:
             held=sum(each.waiting for each in self._last.values()),
             replicas=len(set().union(*(each.replicas for each in new))),
             server_mb=watch.server_mb,
+            replica_mb=self._replica_mb(),
+            sender_mb=round(sum(each.rss_mb for each in self._last.values()), 1),
             lateness_ms=_percentile(values["lateness"], 99),
             sender_cpu=0.0 if self._cpu_s is None else round((cpu_s - self._cpu_s) / span_s, 3),
         )
@@ -237,6 +239,11 @@ class _Run:
             "warm-up" if now_s < run.warm_up else "steady" if now_s < run.load_s else "cool-down"
         )
         self._tell(Progress(phase, second, counts, self._faults, self._errors))
+
+    def _replica_mb(self) -> float | None:
+        controls = self._target.controls
+        pids = [] if controls is None else controls.replica_pids()
+        return round(sum(map(rss_mb, pids)), 1) if pids else None
 
     def _fill_block(self, steady_ms: NDArray[np.float32], now_s: float) -> None:
         if steady_ms.size:
@@ -276,35 +283,6 @@ class _Run:
             checks=checks,
             slo=slo_checks(self._scenario, account, self._distributions["steady"]),
         )
-
-
-def _start(task: Task) -> tuple[BaseProcess, Connection]:
-    context = multiprocessing.get_context("spawn")
-    parent, child = context.Pipe()
-    process = context.Process(target=send, args=(task, child), daemon=True)
-    process.start()
-    child.close()
-    return process, parent
-
-
-def _ready(process: BaseProcess, parent: Connection) -> None:
-    end_s = time.monotonic() + _READY_S
-    while time.monotonic() < end_s and process.is_alive():
-        if parent.poll(0.1):
-            told = parent.recv()
-            if isinstance(told, Exception):
-                raise told
-            return
-    raise TargetError("a sender did not start: see what it printed")
-
-
-async def _end(parents: Sequence[tuple[BaseProcess, Connection]]) -> None:
-    for process, parent in parents:
-        await asyncio.to_thread(process.join, 5.0)
-        if process.is_alive():
-            process.terminate()
-            await asyncio.to_thread(process.join)
-        parent.close()
 
 
 def _due(counts: Counts) -> int:

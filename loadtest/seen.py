@@ -11,7 +11,7 @@ import numpy as np
 from loadtest.book import Book
 from loadtest.task import STAGES, Tick
 
-_STATM = Path("/proc/self/statm")
+_PROC = Path("/proc")
 
 
 @dataclass(slots=True)
@@ -46,10 +46,15 @@ class Seen:
             open=book.num_open,
             lost=len(book.lost()) if is_last else 0,
             cpu_s=usage.ru_utime + usage.ru_stime,
-            rss_mb=_rss_mb(),
+            rss_mb=rss_mb(os.getpid()),
             book_bytes=book.num_bytes,
         )
 
 
-def _rss_mb() -> float:
-    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def rss_mb(pid: int) -> float:
+    """Return the memory that a process holds, MiB; 0 where that can't be seen."""
+    try:
+        pages = int((_PROC / str(pid) / "statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

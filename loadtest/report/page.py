@@ -112,6 +112,11 @@ def timeline_charts(result: Result) -> list[Chart]:
             "Replicas and senders", y_label="count, cores", **common,
             series=[line("replicas", "replicas", is_step=True), line("sender cores", "sender_cpu")],
         ),
+        Chart(
+            "Memory", y_label="MB", **common,
+            series=[line("servers", "server_mb"), line("replicas", "replica_mb"),
+                    line("senders", "sender_mb")],
+        ),
     ]  # fmt: skip
 
 
