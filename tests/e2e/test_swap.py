@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ray import serve
-from ray.serve.context import _get_global_client
-from ray.serve.schema import ServeDeploySchema
 
 from deploy.local.config import CONFIG
 from loadtest.fleet import Phase
@@ -22,6 +19,9 @@ NUM_REPLICAS = 2
 
 async def serve_deploy(deployment: Deployment, user_config: dict[str, Any]) -> None:
     """Hand the shipped file to Serve as its REST side does for `serve deploy`."""
+    from ray.serve.context import _get_global_client  # noqa: PLC0415 - its environment is set now
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
+
     content = yaml.safe_load(CONFIG.read_text())
     (application,) = content["applications"]
     application["args"] = deployment.config.settings.model_dump(mode="json")
@@ -33,6 +33,8 @@ async def serve_deploy(deployment: Deployment, user_config: dict[str, Any]) -> N
 
 async def until_new(deployment: Deployment) -> list[int]:
     """Wait until other replicas serve than now, and return their processes."""
+    from ray import serve  # noqa: PLC0415
+
     old = set(deployment.replica_pids())
 
     def is_done() -> bool:
