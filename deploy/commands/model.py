@@ -104,7 +104,7 @@ def train(
 
     After an interruption, the same command continues the run.
     """
-    from model.data.dataset import Chances
+    from model.data.augmentation import Chances
     from model.network.mmfcnn import NetworkConfig
     from model.runs.progress import shown
     from model.training.curves import write_curves

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.dataset import Dataset, subsets
-from model.data.planes import MODALITIES
+from model.data.dataset import Dataset
+from model.data.planes import MODALITIES, SUBSETS
 from model.errors import ModelError, check_choice, check_number
 from model.evaluation.metrics import MetricError, Rate, judge, refuse_swapped
 from model.evaluation.scoring import score
@@ -101,7 +101,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - the goal's three parts are what a cal
         raise CalibrationError("APCER needs attack presentations, the list has bona fide alone")
     thresholds: dict[str, Threshold] = {}
     network = bundle.network.to(default_device())
-    for modalities in subsets():
+    for modalities in SUBSETS:
         key = "+".join(modalities)
         if not set(required) <= set(modalities) or not (has_attacks or key in bundle.thresholds):
             continue

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.dataset import Dataset, blinded, subsets
-from model.data.planes import MODALITIES, PlaneBatch
+from model.data.augmentation import blinded
+from model.data.dataset import Dataset
+from model.data.planes import MODALITIES, SUBSETS, PlaneBatch
 from model.data.quality import faults, measure
 from model.data.tensors import PlaneTensors
 from model.evaluation.metrics import (
@@ -70,7 +71,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, advance: Advance = ignore) -> Eva
             score is not a number.
     """
     network = bundle.network.to(default_device())
-    scores = {"+".join(each): score(network, dataset, each, advance) for each in subsets()}
+    scores = {"+".join(each): score(network, dataset, each, advance) for each in SUBSETS}
     refuse_swapped(scores["+".join(MODALITIES)], dataset.label)
     found = _faults(bundle, dataset)
     figures = {
