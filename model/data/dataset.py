@@ -46,6 +46,8 @@ class Dataset:
         species: PAI species of each, `bona_fide`, or `attack` where the data set does not tell.
         depth_kind: what the values of `planes.depth` stand for.
         margin: part of the face box's side that `planes` keep on each side of it.
+        subjects: person whose face each sample shows; where the data set does not tell, the
+            sample's own name. Empty: it tells of none.
     """
 
     size: int
@@ -56,6 +58,7 @@ class Dataset:
     species: tuple[str, ...]
     depth_kind: DepthKind = "millimetres"
     margin: float = CROP_MARGIN
+    subjects: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -89,6 +92,7 @@ class Dataset:
             ),
             label=self.label[rows],
             species=tuple(self.species[row] for row in rows),
+            subjects=tuple(self.subjects[row] for row in rows) if self.subjects else (),
         )
 
     def thinned(self, every: int) -> "Dataset":
@@ -155,6 +159,7 @@ def joined(*parts: Dataset) -> Dataset:
         ),
         label=np.concatenate([part.label for part in parts]),
         species=tuple(species for part in parts for species in part.species),
+        subjects=tuple(subject for part in parts for subject in part.subjects),
     )
 
 
@@ -214,6 +219,7 @@ def load_dataset(path: Path, size: int, *, bona_fide_alone: bool = False) -> Dat
         species=tuple(sample.species for sample in samples),
         depth_kind=kinds[0],
         margin=margin,
+        subjects=tuple(sample.subject or sample.name for sample in samples),
     )
 
 

@@ -6,9 +6,11 @@ away, and nothing else changes: the sum explains the score exactly.
 
 What says that two planes are of one scene is local and early: edges lie at the same places, though
 they differ in sign and strength. So a pair compares maps at half the input's resolution, with their
-local mean and contrast taken out; the product of two such maps, averaged over patches, is a
-correlation, in [-1, 1]. Source: Lewis, Fast Normalized Cross-Correlation, Vision Interface 1995.
+mean and contrast of each patch taken out: what is left of two maps' product is a correlation, in
+[-1, 1]. Source: Lewis, Fast Normalized Cross-Correlation, Vision Interface 1995.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +22,16 @@ from model.network.blocks import ConvNorm, initialise, stage
 from model.network.mmfcnn import BLOCKS, Branch, FusionNetwork, NetworkConfig, Output
 from model.network.normalise import CHANNELS, PLANE_OF
 
-# Channels of the maps that pairs compare, px of the neighbourhood that contrast is taken from, and
-# of the patches that correlation is averaged over.
-_COMPARED, _NEIGHBOURHOOD, _PATCH = 12, 5, 4
+# Channels of the maps that pairs compare, and px of them that a patch is wide.
+_COMPARED, _PATCH = 8, 8
+# Variance of a map below which a patch shows nothing.
+_NO_CONTRAST = 1e-3
 
 
 class AdditiveEvidence(FusionNetwork):
     """A ResNet per view and a comparison per pair of views, whose log odds are summed."""
+
+    is_additive = True
 
     def __init__(self, config: NetworkConfig) -> None:
         """Build it with newly initialised weights."""
@@ -96,22 +101,37 @@ class _Alone(nn.Module):
         return feature, torch.where(is_present, odds, odds.new_zeros(()))
 
 
+class _Maps(NamedTuple):
+    """What a view looks like at each place.
+
+    Attributes:
+        local: (B, C, S / 2, S / 2) float32.
+        mean: of `local` over patches, (B, C, P, P).
+        variance: of `local` over patches, (B, C, P, P).
+    """
+
+    local: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
 class _Local(nn.Module):
-    """Maps of a view at half its resolution: what its surroundings look like at each place."""
+    """Maps of a view at half its resolution."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.first = ConvNorm(inputs, 8, 5, 2)
-        self.second = nn.Conv2d(8, _COMPARED, 3, 1, 1)
+        self.first = ConvNorm(inputs, _COMPARED, 5, 2)
+        self.second = nn.Conv2d(_COMPARED, _COMPARED, 3, 1, 1)
 
-    def forward(self, view: Tensor) -> Tensor:
-        """Return (B, 12, S / 2, S / 2) float32."""
-        local: Tensor = self.second(functional.relu(self.first(view)))
-        return local.float()
+    def forward(self, view: Tensor) -> _Maps:
+        """Return the maps of a view, (B, C, S, S)."""
+        local = self.second(functional.relu(self.first(view))).float()
+        mean = _over_patches(local)
+        return _Maps(local, mean, _over_patches(local * local) - mean * mean)
 
 
 class _Correlated(nn.Module):
-    """Compares two views by the correlation of their local maps."""
+    """Compares two views by the correlation of their local maps, patch by patch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,12 +139,13 @@ class _Correlated(nn.Module):
         self.second = ConvNorm(24, 32, 3, 2)
         self.head = nn.Linear(32, 1)
 
-    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+    def forward(self, one: _Maps, other: _Maps) -> Tensor:
         """Return the log odds that both are of one presentation, (B,)."""
-        (one, one_contrast), (other, other_contrast) = _normed(one), _normed(other)
-        product = functional.avg_pool2d(one * other, _PATCH)
-        x = functional.relu(self.first(torch.cat([product, one_contrast, other_contrast], 1)))
-        odds: Tensor = self.head(functional.relu(self.second(x)).mean((2, 3)))
+        together = _over_patches(one.local * other.local) - one.mean * other.mean
+        spread = [each.variance.clamp_min(0) + _NO_CONTRAST for each in (one, other)]
+        correlation = together * (spread[0] * spread[1]).rsqrt()
+        x = torch.cat([correlation, spread[0].log(), spread[1].log()], 1)
+        odds: Tensor = self.head(functional.relu(self.second(functional.relu(self.first(x)))).mean((2, 3)))
         return odds[:, 0].float()
 
 
@@ -138,19 +159,14 @@ class _Stacked(nn.Module):
         self.third = ConvNorm(24, 32, 3, 2)
         self.head = nn.Linear(32, 1)
 
-    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+    def forward(self, one: _Maps, other: _Maps) -> Tensor:
         """See `_Correlated.forward`."""
-        x = functional.relu(self.first(torch.cat([one, other], 1)))
+        x = functional.relu(self.first(torch.cat([one.local, other.local], 1)))
         x = functional.relu(self.third(functional.relu(self.second(x))))
         odds: Tensor = self.head(x.mean((2, 3)))
         return odds[:, 0].float()
 
 
-def _normed(local: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maps without their local mean and contrast, and the contrast of each patch, logged."""
-    side = _NEIGHBOURHOOD
-    mean = functional.avg_pool2d(local, side, 1, side // 2, count_include_pad=False)
-    rest = local - mean
-    energy = functional.avg_pool2d(rest * rest, side, 1, side // 2, count_include_pad=False)
-    contrast = functional.avg_pool2d(energy, _PATCH).add(1e-3).log()
-    return rest * (energy + 1e-3).rsqrt(), contrast
+def _over_patches(maps: Tensor) -> Tensor:
+    """Return means over patches, which overlap by half."""
+    return functional.avg_pool2d(functional.avg_pool2d(maps, _PATCH // 2), 2, 1)

@@ -137,7 +137,13 @@ class Output(NamedTuple):
 
 
 class FusionNetwork(nn.Module):
-    """Base of all networks: their shape, their normalisation, and how to run them."""
+    """Base of all networks: their shape, their normalisation, and how to run them.
+
+    Attributes:
+        is_additive: whether a missing modality takes its own evidence away, and nothing else.
+    """
+
+    is_additive = False
 
     def __init__(self, config: NetworkConfig) -> None:
         """Keep the shape; subclasses add the layers."""

@@ -15,7 +15,7 @@ from model.data.planes import MODALITIES, SUBSETS, PlaneBatch
 from model.data.quality import QualityLimits
 from model.errors import ModelError
 from model.evaluation.metrics import Report, equal_error, judge
-from model.evaluation.scoring import score
+from model.evaluation.scoring import score_all_sets
 from model.network.mmfcnn import FusionNetwork
 from model.serving.bundle import Bundle, Threshold
 
@@ -47,15 +47,16 @@ def release(
         TrainingError: the network does not separate the classes on `val_set`.
     """
     thresholds, figures = {}, {}
+    scores_of = score_all_sets(network, val_set)
     for modalities in SUBSETS:
-        scores = score(network, val_set, modalities)
+        key = "+".join(modalities)
+        scores = scores_of[key]
         value = _equal_error_threshold(scores, val_set.label)
         report = judge(scores, val_set.species, value)
-        key = "+".join(modalities)
         figures[key] = _figures(report)
         if report.apcer <= _MAX_APCER or modalities == MODALITIES:
             thresholds[key] = Threshold(value, {"rule": "equal error on val", **figures[key]})
-    scores = score(network, val_set, MODALITIES)
+    scores = scores_of["+".join(MODALITIES)]
     rows = _selftest_rows(scores, val_set.label, thresholds["+".join(MODALITIES)].value)
     return Bundle(
         name=name,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ _DEAD_GATE_SAMPLES = 64
 _BLIND_WEIGHT = 0.2
 
 
+Optimiser = Literal["sgd", "adamw"]
+OPTIMISERS: tuple[Optimiser, ...] = ("sgd", "adamw")
 RECIPE = Chances(
     dropout=0.5,
     blinding=0.15,
@@ -58,9 +60,10 @@ class TrainingConfig:
         epochs: at most, >= 1.
         patience: number of epochs without a better validation loss after which the run stops.
         batch: samples per step, >= 2.
-        learning_rate: initial rate of SGD with momentum 0.9.
+        optimiser: `sgd`, with momentum 0.9, or `adamw`.
+        learning_rate: initial rate.
         decay: factor on the rate after each epoch, [0, 1].
-        weight_decay: of SGD, >= 0.
+        weight_decay: of the optimiser, >= 0.
         chances: probabilities with which a sample loses a modality or is degraded.
         seed: of every random number.
         threads: CPU threads.
@@ -78,6 +81,7 @@ class TrainingConfig:
     epochs: int = 101
     patience: int = 15
     batch: int = 128
+    optimiser: Optimiser = "sgd"
     learning_rate: float = 0.01
     decay: float = 0.95
     weight_decay: float = 5e-4
@@ -94,6 +98,7 @@ class TrainingConfig:
             SettingError: a field breaks its rule.
         """
         check_choice("abc", self.abc, ABC_FORMS)
+        check_choice("optimiser", self.optimiser, OPTIMISERS)
         for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("seed", 0)):
             check_whole(name, getattr(self, name), low)
         check_whole("threads", self.threads, 1)
@@ -247,12 +252,13 @@ def _fresh(config: TrainingConfig) -> State:
     network = build_network(config.network).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = AverageBinaryCenterLoss(config.abc, network.num_features).to(device)
-    optimiser = torch.optim.SGD(
-        [*network.parameters(), *loss.parameters()],
-        lr=config.learning_rate,
-        momentum=0.9,
-        weight_decay=config.weight_decay,
-    )
+    parameters = [*network.parameters(), *loss.parameters()]
+    rate, decay = config.learning_rate, config.weight_decay
+    optimiser: torch.optim.Optimizer
+    if config.optimiser == "adamw":
+        optimiser = torch.optim.AdamW(parameters, rate, weight_decay=decay)
+    else:
+        optimiser = torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
     return State(network, loss, optimiser)
 
 
