@@ -16,6 +16,7 @@
     +-- MetricError           model.evaluation.metrics
     +-- DepthKindMismatch     model.evaluation.scoring
     +-- CalibrationError      model.evaluation.calibration
+    +-- DriftError            model.evaluation.drift
     +-- AuditError            model.evaluation.audit
     +-- CheckpointError       model.training.checkpoint
     +-- TrainingError         model.training.release

@@ -21,7 +21,7 @@ def render(
     ],
     subjects: Annotated[
         tuple[int, int, int], typer.Option(help="Number of subjects in train, val and test.")
-    ] = (600, 40, 300),
+    ] = (1000, 100, 300),
     seed: Annotated[
         int,
         typer.Option(

@@ -1,4 +1,4 @@
-"""The model engineer's commands on a bundle: calibrate, evaluate, compare, judge, upgrade.
+"""The model engineer's commands on a bundle: calibrate, evaluate, compare, drift, judge, upgrade.
 
 Heavy libraries are imported where they are used, so that `--help` answers at once.
 """
@@ -166,6 +166,28 @@ def compare(
         found = run(one, other, datasets, advance)
     typer.echo(f"first: {one.model_id}; second: {other.model_id}")
     typer.echo(table(found))
+
+
+@app.command()
+@needs("train")
+def drift(
+    list_file: Annotated[Path, typer.Argument(help="List file of a site's recent frames.")],
+    bundle: Annotated[str, typer.Option(help="Bundle that was calibrated for the site.")],
+) -> None:
+    """Tell whether a site's scores and quality have moved since it was calibrated; exit 1 if so.
+
+    The list is of frames of people: label all of them 1.
+    """
+    from model.data.dataset import load_dataset
+    from model.evaluation.drift import drift as run
+    from model.evaluation.drift import table
+    from model.serving.bundle import find_bundle, load_bundle
+
+    judged = load_bundle(find_bundle(bundle))
+    found = run(judged, load_dataset(list_file, judged.config.size, bona_fide_alone=True))
+    typer.echo(table(found))
+    if any(each.is_alarming for each in found.values()):
+        raise typer.Exit(code=1)
 
 
 @app.command()

@@ -23,8 +23,10 @@ def train(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
     fusion: Annotated[
         str,
-        typer.Option(help="`evidence` sums log odds; `multi` is the paper's mmfCNN; other forms and peers: "
-            "`stacked`, `heads`, `one`, `halfway`, `early`, `feather`."),
+        typer.Option(
+            help="`evidence` sums log odds; `multi` is the paper's mmfCNN; other forms and peers: "
+            "`stacked`, `heads`, `one`, `halfway`, `early`, `feather`."
+        ),
     ] = "multi",
     views: Annotated[
         str, typer.Option(help="Inputs, comma-separated: some of rgb, depth, ir, hsv, ycbcr.")
@@ -86,7 +88,7 @@ def train(
     from model.network.mmfcnn import NetworkConfig
     from model.runs.progress import shown
     from model.training.curves import write_curves
-    from model.training.training import TrainingConfig
+    from model.training.recipe import TrainingConfig
     from model.training.training import train as run
 
     config = TrainingConfig(
@@ -145,20 +147,24 @@ def ablate(
     size: Annotated[int, typer.Option(help="Side of the networks' input, px.")] = 64,
     epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 5,
     batch: Annotated[int, typer.Option(min=2, help="Samples per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, help="Initial learning rate.")] = 0.05,
+    optimiser: Annotated[str, typer.Option(help="`sgd` or `adamw`.")] = "adamw",
+    learning_rate: Annotated[float, typer.Option(min=1e-6, help="Initial learning rate.")] = 0.002,
     decay: Annotated[
         float, typer.Option(min=0.01, max=1, help="Factor on the rate after each epoch.")
     ] = 0.5,
     processes: Annotated[
         int, typer.Option(min=1, help="Number of networks trained in parallel.")
     ] = 2,
+    composites: Annotated[
+        str, typer.Option(help="Attacks that are made of the test list's bona fide, besides.")
+    ] = "split,covered,shifted,invented",
 ) -> None:
     """Train mmfCNN, its parts and its peers alike, and print the table that compares them."""
     from model.network.mmfcnn import NetworkConfig
     from model.runs.progress import shown
     from model.training.ablation import VARIANTS, AblationConfig, missing_runs
     from model.training.ablation import ablate as run
-    from model.training.training import TrainingConfig
+    from model.training.recipe import TrainingConfig
 
     recipe = TrainingConfig(
         train=train_list,
@@ -167,12 +173,21 @@ def ablate(
         network=NetworkConfig(depth=depth, width=width, size=size),
         epochs=epochs,
         batch=batch,
+        optimiser=optimiser,  # type: ignore[arg-type] # checked by TrainingConfig
         learning_rate=learning_rate,
         decay=decay,
         threads=1,
     )
     names = tuple(VARIANTS) if variants is None else tuple(variants.split(","))
-    config = AblationConfig(recipe, test_list, folder, names, tuple(range(seeds)), processes)
+    config = AblationConfig(
+        recipe,
+        test_list,
+        folder,
+        names,
+        tuple(range(seeds)),
+        processes,
+        composites=tuple(filter(None, composites.split(","))),
+    )
     with shown("training", len(missing_runs(config))) as advance:
         for name in run(config):
             advance(1)

@@ -17,7 +17,7 @@ from model.data.composites import PAIRS, compose
 from model.data.dataset import Dataset
 from model.data.planes import MODALITIES, collate
 from model.data.tampering import Face, holes_filled, with_holes
-from model.data.tensors import PlaneTensors
+from model.data.tensors import PlaneTensors, tensors
 
 # Upper limit of the noise of a sensor in the dark, in grey levels.
 _DARK = 24
@@ -58,8 +58,8 @@ class Augmented(NamedTuple):
         is_blind: (B, 3) bool, planes that are present and show nothing.
         label: (B,) int64, 1 = bona fide: all that is present is, and belongs together.
         planes: (B, 3) int64, 1: the plane shows a person who is there; 0: it does not.
-        pairs: (B, 3) int64, 1: the two planes of `composites.PAIRS` are of one presentation; 0: they
-            are not; -1: nobody knows, or it says nothing.
+        pairs: (B, 3) int64, 1: the two planes of `composites.PAIRS` are of one presentation; 0:
+            they are not; -1: nobody knows, or it says nothing.
     """
 
     stored: PlaneTensors
@@ -80,22 +80,16 @@ def augmented(
         chances: probabilities of the changes.
         rng: source of all random numbers.
     """
-    faces, planes, pairs = [], [], []
+    shown, labels = [], []
     for row in rows:
-        face, of_planes, of_pairs = _presented(dataset, int(row), chances, rng)
+        face, told = _presented(dataset, int(row), chances, rng)
         moved = rng.uniform(-chances.shift, chances.shift, 2)
         zoom = 1 + rng.uniform(-chances.zoom, chances.zoom)
-        faces.append(dataset.window(int(row), moved.tolist(), zoom, face))
-        planes.append(of_planes)
-        pairs.append(of_pairs)
-    batch = collate(faces)
-    step = torch.from_numpy(np.where(rng.random(len(rows)) < 0.5, -1, 1))
-    stored = _flipped(
-        PlaneTensors(
-            *(torch.from_numpy(getattr(batch, name)) for name in (*MODALITIES, "present"))
-        ),
-        step < 0,
-    )
+        shown.append(dataset.window(int(row), moved.tolist(), zoom, face))
+        labels.append(told)
+    both = torch.tensor(labels)
+    planes, pairs = both[:, : len(MODALITIES)], both[:, len(MODALITIES) :]
+    stored = _flipped(tensors(collate(shown)), torch.from_numpy(rng.random(len(rows)) < 0.5))
     gain = torch.from_numpy(rng.uniform(0.75, 1.3, (len(rows), 1, 1, 4)).astype(np.float32))
     stored = PlaneTensors(
         rgb=(stored.rgb * gain[..., :3]).clamp(0, 255).to(torch.uint8),
@@ -104,26 +98,10 @@ def augmented(
         present=_drop(stored.present, chances.dropout, rng),
     )
     stored = _covered(stored, chances.covering, rng)
-    of_planes, of_pairs = torch.tensor(planes), torch.tensor(pairs)
-    is_blind = _to_blind(stored.present, chances.blinding, rng)
     # A foreign plane that shows nothing would be no one's.
-    is_foreign = torch.tensor([[0 in pair for pair in zip_pairs(each)] for each in pairs])
-    is_blind &= ~is_foreign
-    return Augmented(
-        blinded(stored, is_blind, rng),
-        is_blind,
-        _label(stored.present, of_planes, of_pairs),
-        of_planes,
-        of_pairs,
-    )
-
-
-def zip_pairs(pairs: tuple[int, int, int]) -> list[list[int]]:
-    """Return, for each modality, the labels of the pairs that it is in."""
-    return [
-        [label for label, pair in zip(pairs, PAIRS, strict=True) if column in pair]
-        for column in range(len(MODALITIES))
-    ]
+    is_blind = _to_blind(stored.present, chances.blinding, rng) & ~_foreign(pairs)
+    label = _label(stored.present, planes, pairs)
+    return Augmented(blinded(stored, is_blind, rng), is_blind, label, planes, pairs)
 
 
 def blinded(stored: PlaneTensors, is_blind: Tensor, rng: np.random.Generator) -> PlaneTensors:
@@ -145,8 +123,8 @@ def blinded(stored: PlaneTensors, is_blind: Tensor, rng: np.random.Generator) ->
 
 def _presented(
     dataset: Dataset, row: int, chances: Chances, rng: np.random.Generator
-) -> tuple[Face, tuple[int, ...], tuple[int, ...]]:
-    """Return a sample, or what is made of it, and the labels of its planes and pairs."""
+) -> tuple[Face, tuple[int, ...]]:
+    """Return a sample, or what is made of it, and the labels of its planes and of its pairs."""
     face = dataset.face(row)
     if rng.random() < chances.holes:
         change = holes_filled() if rng.random() < 0.3 else with_holes(rng.uniform(0, _MOST_HOLES))
@@ -154,8 +132,20 @@ def _presented(
     label = int(dataset.label[row])
     if label and rng.random() < chances.composing:
         made = compose(face, dataset, row, rng)
-        return made.face, made.planes, made.pairs
-    return face, (label,) * len(MODALITIES), (label or -1,) * len(PAIRS)
+        return made.face, (*made.planes, *made.pairs)
+    return face, (*(label,) * len(MODALITIES), *(label or -1,) * len(PAIRS))
+
+
+def _foreign(pairs: Tensor) -> Tensor:
+    """Return which planes are in a pair that is not of one presentation, (B, 3) bool."""
+    wrong = pairs == 0
+    return torch.stack(
+        [
+            wrong[:, [at for at, pair in enumerate(PAIRS) if column in pair]].any(1)
+            for column in range(len(MODALITIES))
+        ],
+        1,
+    )
 
 
 def _label(present: Tensor, planes: Tensor, pairs: Tensor) -> Tensor:

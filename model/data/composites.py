@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.dataset import Dataset, joined
-from model.data.planes import MODALITIES
+from model.data.dataset import Dataset, room_for
+from model.data.planes import MODALITIES, PlaneBatch
 from model.data.tampering import (
     Change,
     Face,
@@ -88,7 +88,10 @@ def _moved(name: str) -> Change:
 
 
 KINDS: Mapping[str, Kind] = {
-    **{f"split_{name}": Kind(replaced(name), (at,), 1, weight=3) for at, name in enumerate(MODALITIES)},
+    **{
+        f"split_{name}": Kind(replaced(name), (at,), 1, weight=3)
+        for at, name in enumerate(MODALITIES)
+    },
     **{
         f"covered_{name}": Kind(replaced(name), (at,), 0, source="picture")
         for at, name in enumerate(MODALITIES)
@@ -107,7 +110,13 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
     "split": tuple(f"split_{name}" for name in MODALITIES),
     "covered": tuple(f"covered_{name}" for name in MODALITIES),
     "shifted": tuple(f"shifted_{name}" for name in MODALITIES),
-    "invented": (*(f"noise_{name}" for name in MODALITIES), "grey_as_ir", "ellipsoid", "ellipse", "blobs"),
+    "invented": (
+        *(f"noise_{name}" for name in MODALITIES),
+        "grey_as_ir",
+        "ellipsoid",
+        "ellipse",
+        "blobs",
+    ),
 }
 _NAMES = tuple(KINDS)
 _WEIGHTS = np.array([kind.weight for kind in KINDS.values()])
@@ -142,36 +151,43 @@ def with_composites(
     """
     for protocol in protocols:
         check_choice("composites", protocol, tuple(PROTOCOLS))
-    names = [name for protocol in protocols for name in PROTOCOLS[protocol]]
     bona_fide = _rows(dataset, "bona_fide")
-    parts = [dataset]
-    for name in names:
+    chosen: list[tuple[str, NDArray[np.int64]]] = []
+    for name in (name for protocol in protocols for name in PROTOCOLS[protocol]):
         rng = np.random.default_rng([seed, _NAMES.index(name)])
         rows = bona_fide if each is None else np.sort(rng.permutation(bona_fide)[:each])
-        if len(rows):
-            parts.append(_all_made(name, dataset, rows, rng))
-    return joined(*parts)
-
-
-def _all_made(
-    name: str, dataset: Dataset, rows: NDArray[np.int64], rng: np.random.Generator
-) -> Dataset:
-    taken = dataset.taken(rows)
-    for at, row in enumerate(rows):
-        made = _made(name, dataset.face(int(row)), dataset, int(row), rng)
-        for modality in MODALITIES:
-            getattr(taken.planes, modality)[at] = getattr(made.face, modality)
+        chosen.append((name, rows))
+    sources = np.concatenate([np.arange(len(dataset)), *(rows for _, rows in chosen)])
+    planes = room_for(len(sources), dataset.side)
+    for name in (*MODALITIES, "present"):
+        getattr(planes, name)[: len(dataset)] = getattr(dataset.planes, name)
+    at, species = len(dataset), list(dataset.species)
+    for name, rows in chosen:
+        rng = np.random.default_rng([seed, _NAMES.index(name), 1])
+        for row in rows.tolist():
+            _put(planes, at, _made(name, dataset.face(row), dataset, row, rng).face)
+            planes.present[at] = dataset.planes.present[row]
+            at += 1
+        species += [name] * len(rows)
     return replace(
-        taken,
-        files=tuple(f"{file}#{name}" for file in taken.files),
-        label=np.zeros(len(rows), np.int64),
-        species=(name,) * len(rows),
+        dataset,
+        where=tuple(dataset.where[row] for row in sources),
+        files=tuple(
+            dataset.files[row] + (f"#{species[at]}" if at >= len(dataset) else "")
+            for at, row in enumerate(sources)
+        ),
+        planes=planes,
+        label=np.concatenate([dataset.label, np.zeros(len(sources) - len(dataset), np.int64)]),
+        species=tuple(species),
+        subjects=tuple(dataset.subjects[row] for row in sources) if dataset.subjects else (),
     )
 
 
-def _made(
-    name: str, face: Face, dataset: Dataset, row: int, rng: np.random.Generator
-) -> Made:
+def _put(planes: PlaneBatch, at: int, face: Face) -> None:
+    planes.rgb[at], planes.depth[at], planes.ir[at] = face.rgb, face.depth, face.ir
+
+
+def _made(name: str, face: Face, dataset: Dataset, row: int, rng: np.random.Generator) -> Made:
     kind = KINDS[name]
     lenders = _rows(dataset, kind.source)
     if not len(lenders):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.data.lists import ListError
@@ -25,7 +24,7 @@ from model.data.planes import (
 )
 from model.data.readers import DatasetError, Sample, read_samples
 from model.data.tampering import Face
-from model.data.tensors import PlaneTensors
+from model.data.tensors import PlaneTensors, tensors
 
 # What is kept around a face box, where all samples have one: room for another box.
 WIDE_MARGIN = 0.4
@@ -116,13 +115,10 @@ class Dataset:
         start = (self.side - self.size) // 2
         middle = slice(start, start + self.size)
         planes = self.planes
-        return PlaneTensors(
-            *(
-                torch.from_numpy(np.ascontiguousarray(getattr(planes, name)[rows, middle, middle]))
-                for name in MODALITIES
-            ),
-            torch.from_numpy(planes.present[rows]),
+        rgb, depth, ir = (
+            np.ascontiguousarray(getattr(planes, name)[rows, middle, middle]) for name in MODALITIES
         )
+        return tensors(PlaneBatch(rgb, depth, ir, planes.present[rows]))
 
     def window(self, row: int, moved: Sequence[float], zoom: float, face: Face) -> Planes:
         """Return what a network sees of a face by another face box, as far as it is stored.
@@ -142,25 +138,6 @@ class Dataset:
             for column, name in enumerate(MODALITIES)
         ]
         return crop_planes(kept[0], kept[1], kept[2], window, self.size, 0)
-
-
-def joined(*parts: Dataset) -> Dataset:
-    """Return the samples of several data sets of one kind as one."""
-    first = parts[0]
-    return replace(
-        first,
-        where=tuple(where for part in parts for where in part.where),
-        files=tuple(file for part in parts for file in part.files),
-        planes=PlaneBatch(
-            *(
-                np.concatenate([getattr(part.planes, name) for part in parts])
-                for name in (*MODALITIES, "present")
-            )
-        ),
-        label=np.concatenate([part.label for part in parts]),
-        species=tuple(species for part in parts for species in part.species),
-        subjects=tuple(subject for part in parts for subject in part.subjects),
-    )
 
 
 def stored_px(size: int, margin: float = CROP_MARGIN) -> int:
@@ -192,7 +169,7 @@ def load_dataset(path: Path, size: int, *, bona_fide_alone: bool = False) -> Dat
         )
     margin = WIDE_MARGIN if all(sample.face_box for sample in samples) else CROP_MARGIN
     side = stored_px(size, margin)
-    batch = _space(len(samples), side)
+    batch = room_for(len(samples), side)
 
     kinds: list[DepthKind] = ["millimetres"] * len(samples)
 
@@ -232,7 +209,7 @@ def batches(
         yield order[start : start + size]
 
 
-def _space(count: int, side: int) -> PlaneBatch:
+def room_for(count: int, side: int) -> PlaneBatch:
     """Return room for `count` faces of `side` px; all modalities are said to be there."""
 
     def plane(dtype: type, *channels: int) -> NDArray[Any]:

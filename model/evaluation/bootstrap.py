@@ -1,4 +1,4 @@
-"""Evaluation with honest intervals: whole subjects are drawn again, and thresholds come from others.
+"""Evaluation with honest intervals: subjects are drawn again, thresholds come from others.
 
 Samples of one person are wrong together, so intervals that count them as independent are too
 narrow. Here each replicate draws as many subjects as there are, with replacement, and takes all
@@ -98,9 +98,7 @@ class Subjects:
         totals = self.draws @ trials
         drawn = (self.draws @ counted)[totals > 0] / totals[totals > 0]
         by_subject, alone = interval(found.value, drawn), found.interval()
-        return Estimate(
-            found.value, min(by_subject.low, alone[0]), max(by_subject.high, alone[1])
-        )
+        return Estimate(found.value, min(by_subject.low, alone[0]), max(by_subject.high, alone[1]))
 
 
 class Ranking:
@@ -142,7 +140,7 @@ def equal_error(scores: Scores, is_bona_fide: NDArray[np.bool_], subjects: Subje
 def tpr_at_fpr(
     scores: Scores, is_bona_fide: NDArray[np.bool_], subjects: Subjects, fpr: float
 ) -> Estimate:
-    """Return the TPR at a false positive rate; each half of the subjects sets the other's threshold.
+    """Return the TPR at a false positive rate; each half of the subjects is judged by the other's.
 
     Where a half has too few attacks for the rate, its threshold lies above all of them.
     """

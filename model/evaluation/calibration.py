@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model.data.dataset import Dataset
 from model.data.planes import MODALITIES, SUBSETS
 from model.errors import ModelError, check_choice, check_number
+from model.evaluation.drift import figures_of, reference_of
 from model.evaluation.metrics import MetricError, Rate, judge, refuse_swapped
 from model.evaluation.scoring import Jitter, score_all_sets
 from model.network.device import default_device
@@ -120,9 +121,12 @@ def calibrate(  # noqa: PLR0913, PLR0917 - the goal's three parts are what a cal
                 f"at {target} {rate:g} the other error rate is {other:.1%} with all modalities: "
                 "this bundle does not fit these data"
             )
+    bona_fide = dataset.taken(np.flatnonzero(dataset.label == 1))
+    kept = reference_of(figures_of(scores_of["+".join(MODALITIES)][dataset.label == 1], bona_fide))
     return replace(
         bundle,
         network=network.cpu(),
+        about={**bundle.about, "reference": kept},
         thresholds=thresholds,
         required=tuple(name for name in MODALITIES if name in required),
     )

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from model.data.augmentation import blinded
 from model.data.dataset import Dataset
-from model.data.planes import MODALITIES, SUBSETS, PlaneBatch
-from model.data.quality import faults, measure
-from model.data.tensors import PlaneTensors
+from model.data.planes import MODALITIES, SUBSETS
+from model.data.quality import faults
+from model.evaluation import bootstrap
+from model.evaluation.bootstrap import Subjects
+from model.evaluation.gates import quality_figures
 from model.evaluation.metrics import (
     Rate,
     bpcer_at_apcer,
     judge,
     refuse_swapped,
 )
-from model.evaluation import bootstrap
-from model.evaluation.bootstrap import Subjects
 from model.evaluation.scoring import evidence, score_all_sets
 from model.network.device import default_device
 from model.network.mmfcnn import FusionNetwork
 from model.runs.progress import Advance, ignore
-from model.serving.bundle import Bundle, selftest_rows
+from model.serving.bundle import Bundle
 
 # False positive rates at which TPR is stated, and the attack presentations that it takes: about 3
 # of them are then accepted.
@@ -72,7 +72,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, advance: Advance = ignore) -> Eva
     network = bundle.network.to(default_device())
     scores = score_all_sets(network, dataset, advance)
     refuse_swapped(scores["+".join(MODALITIES)], dataset.label)
-    found = _faults(bundle, dataset)
+    found = tuple(faults(each, bundle.quality) for each in quality_figures(dataset))
     subjects = Subjects(dataset.subjects or dataset.files)
     figures = {
         "bundle": bundle.model_id,
@@ -80,9 +80,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, advance: Advance = ignore) -> Eva
         "subjects": subjects.count,
         "samples": dict(sorted(Counter(dataset.species).items())),
         "subsets": {
-            key: subset_figures(
-                values, dataset, bundle.threshold_for(key.split("+")), subjects
-            )
+            key: subset_figures(values, dataset, bundle.threshold_for(key.split("+")), subjects)
             for key, values in scores.items()
         },
         "non_response": _non_response(dataset, found),
@@ -126,7 +124,9 @@ def subset_figures(
     report = judge(scores, dataset.species, threshold)
     names, accepted = np.array(dataset.species), scores >= threshold
 
-    def rate(found: Rate, is_counted: NDArray[np.bool_], is_trial: NDArray[np.bool_]) -> Any:
+    def rate(
+        found: Rate, is_counted: NDArray[np.bool_], is_trial: NDArray[np.bool_]
+    ) -> dict[str, Any]:
         interval = subjects.rate(is_counted, is_trial).rounded()["interval"]
         return {**with_interval(found), "interval": interval}
 
@@ -154,9 +154,7 @@ def with_interval(rate: Rate) -> dict[str, Any]:
     }
 
 
-def evidence_when_blind(
-    network: FusionNetwork, dataset: Dataset
-) -> dict[str, dict[str, float]]:
+def evidence_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, dict[str, float]]:
     """Return the mean evidence of bona fide samples: as they are, and with one plane blind.
 
     A blind plane is present but shows nothing: noise in the dark, or no depth at all. It should
@@ -178,7 +176,9 @@ def evidence_when_blind(
         for name, each in blind.items():
             means[name] = network(each.to(network.device)).evidence.mean(0).tolist()
     return {
-        name: {"+".join(key): round(odds, 4) for key, odds in zip(SUBSETS, row, strict=True) if odds}
+        name: {
+            "+".join(key): round(odds, 4) for key, odds in zip(SUBSETS, row, strict=True) if odds
+        }
         for name, row in means.items()
     }
 
@@ -216,20 +216,6 @@ def write_scores(evaluation: Evaluation, path: Path) -> None:
             strict=True,
         )
         writer.writerows(columns)
-
-
-def _faults(bundle: Bundle, dataset: Dataset) -> tuple[list[str], ...]:
-    start = (dataset.planes.ir.shape[1] - bundle.config.size) // 2
-    middle = slice(start, start + bundle.config.size)
-    planes = dataset.planes
-    cut = PlaneBatch(
-        planes.rgb[:, middle, middle],
-        planes.depth[:, middle, middle],
-        planes.ir[:, middle, middle],
-        planes.present,
-    )
-    faces = (replace(face, depth_kind=dataset.depth_kind) for face in selftest_rows(cut))
-    return tuple(faults(measure(face), bundle.quality) for face in faces)
 
 
 def _non_response(dataset: Dataset, found: tuple[list[str], ...]) -> dict[str, Any]:

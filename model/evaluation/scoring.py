@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.data.dataset import Dataset, batches
 from model.data.planes import MODALITIES, SUBSETS, collate
-from model.data.tensors import PlaneTensors
+from model.data.tensors import PlaneTensors, tensors
 from model.errors import ModelError
 from model.evaluation.metrics import MetricError
 from model.network.mmfcnn import FusionNetwork, NetworkConfig
@@ -156,7 +156,4 @@ def _moved(
         moved = rng.uniform(-jitter.shift, jitter.shift, 2).tolist()
         zoom = 1 + rng.uniform(-jitter.zoom, jitter.zoom)
         faces.append(dataset.window(int(row), moved, zoom, dataset.face(int(row))))
-    batch = collate(faces)
-    return PlaneTensors(
-        *(torch.from_numpy(getattr(batch, name)) for name in (*MODALITIES, "present"))
-    )
+    return tensors(collate(faces))

@@ -27,9 +27,7 @@ from model.network.normalise import (
 )
 
 Gate = Literal["released", "paper"]
-Fusion = Literal[
-    "evidence", "stacked", "heads", "multi", "one", "halfway", "early", "feather"
-]
+Fusion = Literal["evidence", "stacked", "heads", "multi", "one", "halfway", "early", "feather"]
 # Those of `model.network.evidence`.
 ADDITIVE: tuple[Fusion, ...] = ("evidence", "stacked", "heads")
 FUSIONS: tuple[Fusion, ...] = (*ADDITIVE, "multi", "one", "halfway", "early", "feather")

@@ -27,8 +27,8 @@ ABC_FORMS: tuple[AbcForm, ...] = ("none", "batch", "centre")
 _ALONE = [SUBSETS.index((name,)) for name in MODALITIES]
 _PAIRS = [SUBSETS.index((MODALITIES[one], MODALITIES[other])) for one, other in PAIRS]
 _ALONE_WEIGHT = 0.5
-_BATCH_WEIGHT, _BATCH_SCALE = 0.1, 1e-3
-_PULL_WEIGHT, _PUSH_WEIGHT, _PUSH_SCALE = 1e-3, 1e-3, 1e-5
+_BATCH_WEIGHT, _PULL_WEIGHT, _PUSH_WEIGHT = 0.1, 1e-3, 1e-3
+_SCALES: dict[AbcForm, float] = {"batch": 1e-3, "centre": 1e-5}
 
 
 def evidence_loss(
@@ -61,12 +61,14 @@ def _binary(odds: Tensor, label: Tensor, counts: Tensor) -> Tensor:
 class AverageBinaryCenterLoss(nn.Module):
     """Cross-entropy plus one of the forms above; the centre form's centres are its parameters."""
 
-    def __init__(self, form: AbcForm, num_features: int) -> None:
+    def __init__(self, form: AbcForm, num_features: int, scale: float | None = None) -> None:
         """Choose the form.
 
         Args:
             form: one of `ABC_FORMS`.
             num_features: length F of the feature.
+            scale: b of the batch form, or e of the centre form; None: the one on record, at which
+                the push's gradient is less than a hundredth of cross-entropy's.
 
         Raises:
             SettingError: there is no such form.
@@ -74,6 +76,7 @@ class AverageBinaryCenterLoss(nn.Module):
         super().__init__()
         check_choice("form", form, ABC_FORMS)
         self.form = form
+        self.scale = _SCALES.get(form, 0.0) if scale is None else scale
         if form == "centre":
             self.centres = nn.Parameter(torch.randn(2, num_features))
 
@@ -97,9 +100,9 @@ class AverageBinaryCenterLoss(nn.Module):
         if is_bona_fide.all() or not is_bona_fide.any():
             return feature.new_zeros(())  # with one class absent there is nothing to separate
         bona_fide, attack = feature[is_bona_fide].mean(0), feature[~is_bona_fide].mean(0)
-        return _BATCH_WEIGHT * torch.exp(-_BATCH_SCALE * functional.mse_loss(bona_fide, attack))
+        return _BATCH_WEIGHT * torch.exp(-self.scale * functional.mse_loss(bona_fide, attack))
 
     def _centre(self, feature: Tensor, label: Tensor) -> Tensor:
         pull = (feature - self.centres[label]).square().sum(1).mean()
         apart = functional.mse_loss(self.centres[BONA_FIDE], self.centres[ATTACK])
-        return _PULL_WEIGHT * pull + _PUSH_WEIGHT * torch.exp(-_PUSH_SCALE * apart)
+        return _PULL_WEIGHT * pull + _PUSH_WEIGHT * torch.exp(-self.scale * apart)

@@ -1,112 +1,37 @@
 """Training: list files in, a model bundle out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data.augmentation import Chances, augmented
+from model.data.augmentation import augmented
 from model.data.composites import KINDS, PROTOCOLS, with_composites
 from model.data.dataset import Dataset, batches, load_dataset
 from model.data.planes import MODALITIES
-from model.errors import check_choice, check_number, check_whole
 from model.evaluation.metrics import MetricError, judge
 from model.evaluation.scoring import check_depth_kind, score
-from model.network.device import default_device, has_bf16
+from model.network.device import default_device
 from model.network.evidence import AdditiveEvidence
-from model.network.mmfcnn import FusionNetwork, MmfCNN, NetworkConfig
+from model.network.mmfcnn import FusionNetwork, MmfCNN
 from model.network.peers import build_network
 from model.runs.outputs import refuse_existing
 from model.runs.progress import Advance, ignore
 from model.serving.bundle import save_bundle
 from model.training.checkpoint import Checkpoint, State
-from model.training.loss import ABC_FORMS, AbcForm, AverageBinaryCenterLoss, evidence_loss
+from model.training.loss import AverageBinaryCenterLoss, evidence_loss
+from model.training.recipe import TrainingConfig, described
 from model.training.release import TrainingError, release
 
 _DEAD_GATE_SAMPLES = 64
 _BLIND_WEIGHT = 0.2
 
 
-Optimiser = Literal["sgd", "adamw"]
-OPTIMISERS: tuple[Optimiser, ...] = ("sgd", "adamw")
-RECIPE = Chances(
-    dropout=0.5,
-    blinding=0.15,
-    covering=0.5,
-    composing=0.5,
-    holes=0.3,
-    shift=0.15,
-    zoom=0.15,
-)
 # Composites of each species that a validation list gets.
 _VAL_COMPOSITES = 100
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A training run; the defaults are the recipe on record, without its two bugs.
-
-    Attributes:
-        train: list file to train on.
-        val: list file of other subjects, for model selection and first thresholds.
-        bundle: folder of the bundle to write.
-        network: shape of the network.
-        abc: form of the Average Binary Center loss.
-        matching: weight of the pairs' own loss, for the fusions that compare pairs, >= 0.
-        epochs: at most, >= 1.
-        patience: number of epochs without a better validation loss after which the run stops.
-        batch: samples per step, >= 2.
-        optimiser: `sgd`, with momentum 0.9, or `adamw`.
-        learning_rate: initial rate.
-        decay: factor on the rate after each epoch, [0, 1].
-        weight_decay: of the optimiser, >= 0.
-        chances: probabilities with which a sample loses a modality or is degraded.
-        seed: of every random number.
-        threads: CPU threads.
-        bf16: run convolutions in bfloat16. By default where the hardware has it; elsewhere a step
-            would take eight times as long.
-        about: training data and its licence, for the bundle.
-    """
-
-    train: Path
-    val: Path
-    bundle: Path
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    abc: AbcForm = "batch"
-    matching: float = 0.5
-    epochs: int = 101
-    patience: int = 15
-    batch: int = 128
-    optimiser: Optimiser = "sgd"
-    learning_rate: float = 0.01
-    decay: float = 0.95
-    weight_decay: float = 5e-4
-    chances: Chances = field(default_factory=lambda: RECIPE)
-    seed: int = 0
-    threads: int = 2
-    bf16: bool = field(default_factory=has_bf16)
-    about: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be run.
-
-        Raises:
-            SettingError: a field breaks its rule.
-        """
-        check_choice("abc", self.abc, ABC_FORMS)
-        check_choice("optimiser", self.optimiser, OPTIMISERS)
-        for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("seed", 0)):
-            check_whole(name, getattr(self, name), low)
-        check_whole("threads", self.threads, 1)
-        check_number("learning_rate", self.learning_rate, 1e-12)
-        check_number("weight_decay", self.weight_decay, 0)
-        for name, value in {**asdict(self.chances), "decay": self.decay}.items():
-            check_number(name, value, 0, 1)
-        check_number("matching", self.matching, 0)
 
 
 @dataclass(frozen=True)
@@ -193,13 +118,6 @@ def train(
     save_bundle(made, config.bundle)
 
 
-def described(config: TrainingConfig) -> dict[str, Any]:
-    """Return what the result of a run depends on, without this machine's paths."""
-    fields = {**asdict(config), "network": config.network.to_dict()}
-    fields.update(train=config.train.name, val=config.val.name)
-    return {key: value for key, value in fields.items() if key not in ("about", "bundle")}
-
-
 def selectable(train_set: Dataset, val_set: Dataset) -> NDArray[np.int64]:
     """Return the rows of the validation list by which the best epoch may be selected.
 
@@ -251,7 +169,7 @@ def _fresh(config: TrainingConfig) -> State:
     torch.manual_seed(config.seed)
     network = build_network(config.network).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = AverageBinaryCenterLoss(config.abc, network.num_features).to(device)
+    loss = AverageBinaryCenterLoss(config.abc, network.num_features, config.abc_scale).to(device)
     parameters = [*network.parameters(), *loss.parameters()]
     rate, decay = config.learning_rate, config.weight_decay
     optimiser: torch.optim.Optimizer
@@ -288,9 +206,7 @@ def _train_epoch(
         value = loss(output.logits, output.feature, label)
         if isinstance(network, AdditiveEvidence):
             labels = batch.planes.to(device), batch.pairs.to(device)
-            value = value + evidence_loss(
-                output.evidence, stored.present, *labels, config.matching
-            )
+            value = value + evidence_loss(output.evidence, stored.present, *labels, config.matching)
         else:
             # Shares explain the gate: a plane that shows nothing must not have a large one.
             blind = (output.shares * batch.is_blind.to(device)).sum(1).mean()

@@ -16,8 +16,8 @@ from model.data.lists import ListEntry, write_list
 from model.network.mmfcnn import NetworkConfig
 from model.network.peers import build_network
 from model.serving.bundle import Bundle, load_bundle, save_bundle
+from model.training.recipe import TrainingConfig
 from model.training.release import release
-from model.training.training import TrainingConfig
 
 
 def write_set(folder: Path, name: str, count: int, seed: int) -> Path:

@@ -142,7 +142,7 @@ def _subject(name: str) -> str:
 
 
 def _rendered(folder: Path) -> dict[str, tuple[str, Box | None, str]]:
-    """Return species, face box and subject of each colour image of a rendered set; of others: nothing."""
+    """Return species, face box and subject of each colour image of a rendered set."""
     index = folder / "samples.jsonl"
     if not index.exists():
         return {}

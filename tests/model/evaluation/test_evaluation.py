@@ -21,7 +21,7 @@ from model.evaluation.metrics import MetricError
 from model.evaluation.report import probit, write_report
 from model.evaluation.scoring import DepthKindMismatch
 from model.serving.bundle import Bundle, load_bundle, save_bundle
-from model.training.training import TrainingConfig
+from model.training.recipe import TrainingConfig
 from tests.model.pictures import learned_bundle, training_config, write_set
 
 

@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from model.data.planes import MODALITIES, Planes
+from model.data.planes import Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.bundle import (
     Bundle,
@@ -419,6 +419,17 @@ class TestEngine:
         row = selftest_rows(bundle.selftest)[0]
         planes = Planes(**{name: getattr(row, name) for name in present})
         assert set(Engine(bundle).predict([planes]).evidence_of(0)) == {"+".join(present)}
+
+    def test_evidence_tells_what_the_score_rests_on(self, tmp_path: Path) -> None:
+        bundle = load_bundle(save_bundle(random_bundle(fusion="evidence"), tmp_path / "additive"))
+        row = selftest_rows(bundle.selftest)[0]
+        whole = Engine(bundle).predict([row])
+        told = whole.evidence_of(0)
+        assert set(told) == {"rgb", "depth", "ir", "rgb+depth", "rgb+ir", "depth+ir"}
+        odds = np.log(whole.scores[0] / (1 - whole.scores[0]))
+        assert sum(told.values()) == pytest.approx(odds, abs=1e-3)
+        lost = Engine(load_bundle(tmp_path / "additive")).predict([Planes(depth=row.depth)])
+        assert lost.evidence_of(0) == {"depth": pytest.approx(told["depth"], abs=1e-3)}
 
     def test_what_does_not_fit_is_refused(self, folder: Path) -> None:
         engine = Engine(load_bundle(folder), max_batch=2)
