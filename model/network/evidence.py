@@ -19,7 +19,14 @@ from torch.nn import functional
 from model.data.planes import SUBSETS
 from model.data.tensors import PlaneTensors
 from model.network.blocks import ConvNorm, initialise, stage
-from model.network.mmfcnn import BLOCKS, Branch, FusionNetwork, NetworkConfig, Output
+from model.network.mmfcnn import (
+    BLOCKS,
+    Branch,
+    FusionNetwork,
+    NetworkConfig,
+    Output,
+    selecting,
+)
 from model.network.normalise import CHANNELS, PLANE_OF
 
 # Channels of the maps that pairs compare, and px of them that a patch is wide.
@@ -77,9 +84,8 @@ class AdditiveEvidence(FusionNetwork):
         """Return log odds by the set of modalities that they rest on, see `Output.evidence`."""
         bit = [1 << PLANE_OF[view] for view in self.config.views]
         rests_on = [*bit, *(bit[one] | bit[other] for one, other in self.pairs)]
-        columns = torch.tensor(rests_on, device=evidence.device) - 1
-        summed: Tensor = evidence @ functional.one_hot(columns, len(SUBSETS)).float()
-        return summed
+        columns = [bits - 1 for bits in rests_on]
+        return evidence @ selecting(columns, len(SUBSETS), evidence)
 
 
 class _Alone(nn.Module):

@@ -4,6 +4,7 @@ Source: Kuang et al., Multi-modal Multi-layer Fusion Network with Average Binary
 Face Anti-spoofing, ACM MM 2019, doi 10.1145/3343031.3351001, and facts of its authors' release.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any, Literal, NamedTuple
@@ -195,16 +196,32 @@ class FusionNetwork(nn.Module):
             is_present: (B, views) bool.
         """
         present = is_present.float()
-        total = present.new_zeros((len(is_present), len(MODALITIES)))
-        columns = torch.tensor([PLANE_OF[view] for view in self.config.views], device=total.device)
+        # A gate that is closed weighs nothing: then all present views count the same.
+        even = present / present.sum(1, keepdim=True).clamp_min(1)
+        mean = torch.zeros_like(present)
         for level in levels:
             known = level.float() * present
             sums = known.sum(1, keepdim=True)
-            # A gate that is closed weighs nothing: then all present views count the same.
-            even = present / present.sum(1, keepdim=True).clamp_min(1)
-            known = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
-            total = total.index_add(1, columns, known / len(levels))
-        return total
+            share = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
+            mean = mean + share / len(levels)
+        return mean @ selecting(
+            [PLANE_OF[view] for view in self.config.views], len(MODALITIES), mean
+        )
+
+
+def selecting(columns: Sequence[int], count: int, like: Tensor) -> Tensor:
+    """Return the matrix that adds each row's values to columns, (values, count) float32.
+
+    A constant in an exported graph, unlike `index_add`, which there takes a fixed batch.
+
+    Args:
+        columns: of each value.
+        count: number of columns.
+        like: on whose device it is.
+    """
+    return torch.tensor(
+        [[float(column == at) for at in range(count)] for column in columns], device=like.device
+    )
 
 
 class Branch(nn.Module):

@@ -5,6 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.data.planes import MODALITIES, SUBSETS
+from model.data.tensors import PlaneTensors
 from model.network.evidence import AdditiveEvidence
 from model.network.mmfcnn import ADDITIVE, BONA_FIDE, Fusion, NetworkConfig, Output
 from model.network.peers import build_network
@@ -88,3 +89,34 @@ def test_each_is_taught_by_its_own_label() -> None:
     # Columns: rgb, depth, rgb+depth, ir, rgb+ir, depth+ir, all. Down the gradient is the label.
     assert direction[0] == [-1, -1, 1, -1, 1, -1, 0]
     assert direction[1] == [1, 1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("fusion", ["evidence", "multi"])
+def test_the_graph_can_be_exported_for_any_batch(fusion: Fusion) -> None:
+    """Other runtimes take the graph with its preprocessing, and batches of any size."""
+    config = NetworkConfig(depth=18, width=0.125, size=64, fusion=fusion)
+    made = build_network(config).eval()
+
+    class Served(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = made
+
+        def forward(
+            self,
+            rgb: torch.Tensor,
+            depth: torch.Tensor,
+            ir: torch.Tensor,
+            present: torch.Tensor,
+        ) -> torch.Tensor:
+            evidence: torch.Tensor = self.network(PlaneTensors(rgb, depth, ir, present)).evidence
+            return evidence
+
+    rows = torch.export.Dim("rows", min=1, max=64)
+    inputs = stored(random_planes(2))
+    graph = torch.export.export(Served(), tuple(inputs), dynamic_shapes=({0: rows},) * 4)
+    other = stored(random_planes(5, seed=1))
+    other.present[0, 0] = other.present[1, 1:] = False
+    with torch.inference_mode():
+        expected = made(other).evidence
+        assert torch.allclose(graph.module()(*other), expected, atol=1e-4)
