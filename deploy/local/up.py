@@ -4,30 +4,36 @@ import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich.console import Console
 
 from deploy.local.config import CONFIG, ConfigError, ServeConfig, load_config
 from deploy.local.home import Address, Home
-from deploy.local.ports import check_port
+from deploy.local.ports import METRICS_PORT, check_port
 from deploy.local.progress import Tell, tell_on
 from deploy.local.server import ServerFailed, embedded_server
 from deploy.local.signals import interrupt_on_stop, stop_event
 from deploy.local.stack import replica_states, serve_application
 from model.errors import ModelError
+from model.serving.folder import find_bundle
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES, Failure, failure_of
 from workers.wire import keys
 from workers.wire.keyring import KeyFileError, read_keys
-from workers.wire.server_url import hidden
+from workers.wire.server_url import hidden, parse_server_url
 
 _LOOK_S = 2.0
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
 _URL = ("applications", 0, "args", "stream", "url")
 
 
-def run_deployment(home: Home, path: Path | None, redis_url: str | None, console: Console) -> None:
+def run_deployment(
+    home: Home,
+    path: Path | None,
+    redis_url: str | None,
+    console: Console,
+    metrics_port: int = METRICS_PORT,
+) -> None:
     """Run a deployment until Ctrl-C, SIGTERM or the end of its terminal; then drain it.
 
     Args:
@@ -36,6 +42,7 @@ def run_deployment(home: Home, path: Path | None, redis_url: str | None, console
         redis_url: a server that runs; None: the one that the config names, which is started here
             if it is on loopback.
         console: where to tell what happens.
+        metrics_port: where Prometheus finds the metrics.
     """
     interrupt_on_stop()
     tell = tell_on(console)
@@ -43,20 +50,22 @@ def run_deployment(home: Home, path: Path | None, redis_url: str | None, console
     home.prepare()
     with ExitStack() as cleanup:
         cleanup.enter_context(home.occupied())
+        config = config if redis_url is None else config.with_redis(redis_url)
+        embedded = _embedded(config) if redis_url is None else None
+        if embedded is None:
+            _check_server(config)
         config = _checked(config, home)
+        check_port("metrics", "0.0.0.0", metrics_port, "choose another one with --metrics-port")  # noqa: S104 - Ray's
         server = None
-        if redis_url is None and (embedded := _embedded(config)) is not None:
+        if embedded is not None:
             host, port = embedded
             server = cleanup.enter_context(
                 embedded_server(home.server_folder, port, host, tell=tell)
             )
-        else:
-            config = config if redis_url is None else config.with_redis(redis_url)
-            _check_server(config)
-        cleanup.enter_context(serve_application(config, tell))
+        cleanup.enter_context(serve_application(config, tell, metrics_port))
         cleanup.enter_context(home.announced(_address(config)))
         stop = stop_event()
-        _say_where(config, tell)
+        _say_where(config, metrics_port, tell)
         last: dict[str, int] = {}
         while not stop.wait(_LOOK_S):
             if server is not None and not server.is_running:
@@ -70,8 +79,6 @@ def run_deployment(home: Home, path: Path | None, redis_url: str | None, console
 
 def _checked(config: ServeConfig, home: Home) -> ServeConfig:
     """Look for all that the config names, before anything starts, and put whole paths into it."""
-    from model.serving.bundle import find_bundle  # noqa: PLC0415 - it takes seconds
-
     settings = config.settings
     found: dict[str, Any] = {}
     try:
@@ -100,17 +107,17 @@ def _checked(config: ServeConfig, home: Home) -> ServeConfig:
 
 def _embedded(config: ServeConfig) -> tuple[str, int] | None:
     """Return host and port of the server that is to be started here; None: it runs elsewhere."""
-    url = urlsplit(config.settings.stream.url)
-    host = _LOOPBACK.get(url.hostname or "")
-    if url.scheme not in ("redis", "rediss") or host is None:
+    url = parse_server_url(config.settings.stream.url)
+    if url.service or len(url.hosts) != 1 or url.hosts[0][0] not in _LOOPBACK:
         return None
+    host, port = _LOOPBACK[url.hosts[0][0]], url.hosts[0][1]
     place = config.where(*_URL)
-    if url.scheme == "rediss" or url.password or config.settings.stream.cluster:
+    has_password = url.login.password is not None or url.login.password_file
+    if url.is_tls or has_password or config.settings.stream.cluster:
         raise ConfigError(
             f"{place}: the server that is started on loopback has no TLS, no password, and is no "
             "cluster: to use one that runs there, name it with --redis"
         )
-    port = url.port or 6379
     check_port(
         place,
         host,
@@ -151,10 +158,11 @@ def _address(config: ServeConfig) -> Address:
     )
 
 
-def _say_where(config: ServeConfig, tell: Tell) -> None:
+def _say_where(config: ServeConfig, metrics_port: int, tell: Tell) -> None:
     settings = config.settings
     tell(f"frames and decisions: {hidden(settings.stream.url)}")
     tell(f"status:               {config.http_url}/v1/status" if config.http_url else "no HTTP")
+    tell(f"metrics:              http://127.0.0.1:{metrics_port}/metrics")
     tell(f"camera keys:          {settings.camera_keys or 'none: unsigned frames are taken'}")
     tell("connect a camera:     livegate camera --id gate-1")
     tell("watch:                livegate decisions --follow")

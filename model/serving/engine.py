@@ -13,6 +13,7 @@ from model.network.device import default_device
 from model.network.mmfcnn import BONA_FIDE, FusionNetwork
 from model.serving.bundle import Bundle, SelfTestFailed, selftest_rows
 from model.serving.predictor import Prediction
+from model.serving.presentations import ErrorRates
 
 # Rounding differs a little between processors; a wrong weight or a swapped plane does a lot.
 _SELFTEST_TOLERANCE = 0.02
@@ -56,6 +57,10 @@ class Engine:
     def threshold_for(self, modalities: Sequence[str]) -> float | None:
         """See `Predictor.threshold_for`."""
         return self._bundle.threshold_for(modalities)
+
+    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
+        """See `Predictor.error_rates`."""
+        return self._bundle.error_rates(modalities)
 
     def predict(self, planes: Sequence[Planes]) -> Prediction:
         """Score 1 to `max_batch` faces; a face's score does not depend on the others.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.data.planes import SUBSETS, DepthKind, Planes
 from model.data.quality import QualityLimits
+from model.serving.presentations import ErrorRates
 
 
 class Prediction(NamedTuple):
@@ -59,6 +60,10 @@ class Predictor(Protocol):
 
     def threshold_for(self, modalities: Sequence[str]) -> float | None:
         """Return the threshold for frames that have `modalities`; None: no decision is made."""
+        ...
+
+    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
+        """Return how often that threshold is wrong, at most."""
         ...
 
     def predict(self, planes: Sequence[Planes]) -> Prediction:

@@ -21,6 +21,7 @@ import numpy as np
 from model.data.planes import SUBSETS, Planes
 from model.serving.predictor import Prediction
 from workers.replica.pipeline import Pipeline
+from workers.replica.process import end_with_parent
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
@@ -84,4 +85,5 @@ async def _run(settings: WorkerSettings, name: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     asyncio.run(_run(WorkerSettings.model_validate_json(sys.argv[1]), sys.argv[2]))

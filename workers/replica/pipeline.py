@@ -197,9 +197,9 @@ class Pipeline:
                 await self._pause(self._settings.stream.lease_ms / 4000)
 
     def _start_entry(self, entry: Entry, slots: Slots) -> None:
-        put = self._committer.queue_of(entry.partition).put
         # An id that lies ahead was not made by the server's clock.
         arrived_at_ms = min(entry.arrived_at_ms, self._stream.now_ms(entry.partition))
+        put = self._committer.put
         self._start(InFlight(entry.fields or {}, arrived_at_ms, put, entry, slots))
 
     def _start(self, frame: InFlight) -> None:
@@ -262,9 +262,9 @@ class Pipeline:
         assert predictor is not None  # noqa: S101 - only decoded frames get here
         started_s = time.perf_counter()
         prediction = predictor.predict([each.planes for each in batch if each.planes is not None])
-        self._telemetry.inferred(
-            len(batch), time.perf_counter() - started_s, [each.decode_s for each in batch]
-        )
+        infer_s = time.perf_counter() - started_s
+        decode_s = [each.decode_s for each in batch]
+        self._telemetry.inferred(len(batch), infer_s, decode_s, batch[0].quality)
         return prediction
 
     def _refuse(self, frame: InFlight, refused: FrameRefused) -> None:
