@@ -20,6 +20,7 @@
     +-- AuditError            model.evaluation.audit
     +-- CheckpointError       model.training.checkpoint
     +-- TrainingError         model.training.release
+    +-- DomainError           model.training.domains
 
 The command prints each of them as one line; the message says what is wrong and what to do. A
 mistake of the calling code is a plain ValueError or TypeError and keeps its traceback.

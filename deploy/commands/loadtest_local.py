@@ -32,7 +32,9 @@ class UpControls:
 
     def replica_pids(self) -> list[int]:
         """See `Controls.replica_pids`."""
-        return [each.pid for each in self._processes() if each.title.startswith("ray::ServeReplica:")]
+        return [
+            each.pid for each in self._processes() if each.title.startswith("ray::ServeReplica:")
+        ]
 
     def server_pids(self) -> list[int]:
         """See `Controls.server_pids`."""

@@ -1,4 +1,4 @@
-"""The model engineer's commands that train: train, ablate.
+"""The model engineer's commands that train: train, ablate, domains.
 
 Heavy libraries are imported where they are used, so that `--help` answers at once.
 """
@@ -192,4 +192,78 @@ def ablate(
         for name in run(config):
             advance(1)
             typer.echo(f"{name} done", err=True)
+    typer.echo((folder / "table.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+@needs("train")
+def domains(
+    folder: Annotated[Path, typer.Argument(help="Folder of the runs; existing ones are kept.")],
+    cefa: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="CeFA: training list, test list.")
+    ] = None,
+    padisi: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="PADISI-Face: training part, test part.")
+    ] = None,
+    casia_surf: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="CASIA-SURF: training list, test list.")
+    ] = None,
+    wmca: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="WMCA: training list, test list.")
+    ] = None,
+    protocols: Annotated[str, typer.Option(help="Comma-separated: some of 1, 2, 3.")] = "1,2,3",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read all lists and say what would be run.")
+    ] = False,
+    fusion: Annotated[str, typer.Option(help="As for `livegate train`.")] = "evidence",
+    depth: Annotated[int, typer.Option(help="Layers of the ResNet branches: 18 or 34.")] = 18,
+    width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 0.25,
+    size: Annotated[int, typer.Option(help="Side of the network's input, px.")] = 112,
+    epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 12,
+    learning_rate: Annotated[float, typer.Option(min=1e-6, help="Initial learning rate.")] = 0.002,
+    decay: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Factor on the rate after each epoch.")
+    ] = 0.7,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Train on some data sets and test on another: MMDG's protocols, for whoever has the licences.
+
+    Each data set is read in place, as it is distributed; those that are not given are left out.
+    """
+    from model.network.mmfcnn import NetworkConfig
+    from model.runs.progress import shown
+    from model.training.domains import DomainConfig, plan
+    from model.training.domains import run as run_all
+    from model.training.recipe import TrainingConfig
+
+    network = NetworkConfig(
+        depth=depth,
+        width=width,
+        size=size,
+        fusion=fusion,  # type: ignore[arg-type] # checked by NetworkConfig
+        depth_mode="casia8",
+    )
+    recipe = TrainingConfig(
+        train=folder,
+        val=folder,
+        bundle=folder,
+        network=network,
+        abc="none",
+        optimiser="adamw",
+        epochs=epochs,
+        batch=64,
+        learning_rate=learning_rate,
+        decay=decay,
+        threads=threads,
+    )
+    given = {"C": cefa, "P": padisi, "S": casia_surf, "W": wmca}
+    lists = {letter: paths for letter, paths in given.items() if paths is not None}
+    config = DomainConfig(recipe, lists, folder, tuple(filter(None, protocols.split(","))))
+    if dry_run:
+        typer.echo(plan(config))
+        return
+    with shown("training", len(config.trainings)) as advance:
+        for sources in run_all(config):
+            advance(1)
+            typer.echo(f"{sources} done", err=True)
     typer.echo((folder / "table.md").read_text(encoding="utf-8"))

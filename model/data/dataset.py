@@ -140,6 +140,35 @@ class Dataset:
         return crop_planes(kept[0], kept[1], kept[2], window, self.size, 0)
 
 
+def joined(*parts: Dataset) -> Dataset:
+    """Return the samples of several data sets as one; planes of another margin keep it.
+
+    Raises:
+        DatasetError: their depth is of different kinds, or their planes of different sizes.
+    """
+    first = parts[0]
+    for part in parts:
+        if (part.depth_kind, part.side) != (first.depth_kind, first.side):
+            raise DatasetError(
+                f"{part.where[0]}: {part.depth_kind} depth in planes of {part.side} px, "
+                f"{first.where[0]} has {first.depth_kind} depth in {first.side} px"
+            )
+    planes, at = room_for(sum(map(len, parts)), first.side), 0
+    for part in parts:
+        for name in (*MODALITIES, "present"):
+            getattr(planes, name)[at : at + len(part)] = getattr(part.planes, name)
+        at += len(part)
+    return replace(
+        first,
+        where=tuple(where for part in parts for where in part.where),
+        files=tuple(file for part in parts for file in part.files),
+        planes=planes,
+        label=np.concatenate([part.label for part in parts]),
+        species=tuple(species for part in parts for species in part.species),
+        subjects=tuple(subject for part in parts for subject in part.subjects or part.files),
+    )
+
+
 def stored_px(size: int, margin: float = CROP_MARGIN) -> int:
     """Return the side, in px, of the stored crops from which training cuts inputs of `size` px.
 
