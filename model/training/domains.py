@@ -17,7 +17,7 @@ is what a door would have.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,9 +164,9 @@ def run(config: DomainConfig) -> Iterator[str]:
         held_out = joined(*(_read(config, letter, 1) for letter in sources))
         if not bundle.exists():
             # Names stand for data sets in memory; the lists lie in different places.
-            lists = {"train": joined(*parts), "test": held_out}
             made = replace(config.recipe, train=Path("train"), val=Path("test"), bundle=bundle)
-            for _ in train(made, lambda path, _, lists=lists: lists[path.name]):
+            lists = {"train": joined(*parts), "test": held_out}
+            for _ in train(made, partial(_known, lists)):
                 pass
         network = load_bundle(bundle).network.to(default_device())
         for trial in config.trials:
@@ -222,6 +222,10 @@ def markdown(table: list[dict[str, Any]]) -> str:
             f"{row['HTER sources']:.2%}"
         )
     return "".join(f"| {line} |\n" for line in lines)
+
+
+def _known(lists: Mapping[str, Dataset], path: Path, _size: int) -> Dataset:
+    return lists[path.name]
 
 
 def _read(config: DomainConfig, letter: str, part: int) -> Dataset:
