@@ -1,4 +1,4 @@
-"""A door, with Livegate's client: opens on a fresh `bona_fide` of its camera, and on nothing else.
+"""A door, with Livegate's client: opens on a fresh `bona_fide` verdict, and on nothing else.
 
     .venv/bin/python examples/door.py
 
@@ -20,11 +20,11 @@ async def watch(camera_id: str) -> None:
     address, key = home.address(), door_key(home.key_of(camera_id))
     servers = connect(address.redis_url, cluster=address.cluster, timeout_s=5)
     door = Door(servers, camera_id, key, partitions=address.partitions)
-    async for decision in door.decisions():
-        if door.opens(decision, now_ms=time.time() * 1000):
+    async for verdict in door.verdicts():
+        if door.opens(verdict, now_ms=time.time() * 1000):
             print("open", flush=True)  # instead of your lock
         else:
-            print("closed:", decision.reason or decision.outcome, flush=True)
+            print("closed:", verdict.reason or verdict.outcome, flush=True)
 
 
 asyncio.run(watch("gate-1"))

@@ -1,9 +1,9 @@
 """What a camera started by hand publishes: the sample set, a folder of pictures, or a list file."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, zip_longest
 from pathlib import Path
 
 from loadtest.errors import LoadtestError
@@ -28,11 +28,13 @@ class SourceFrame:
         planes: encoded, as they are published.
         face_box: (x, y, w, h) px; None: the planes are face crops.
         name: presentation it is of.
+        is_bona_fide: the truth; None where the source does not tell.
     """
 
     planes: dict[str, EncodedPlane]
     face_box: tuple[float, float, float, float] | None
     name: str
+    is_bona_fide: bool | None = None
 
 
 def open_source(source: str, depth_unit_mm: float = 1.0) -> Iterator[SourceFrame]:
@@ -52,7 +54,9 @@ def open_source(source: str, depth_unit_mm: float = 1.0) -> Iterator[SourceFrame
         random.Random(0).shuffle(presentations)  # noqa: S311 - bona fide and attacks in turn
         return cycle(
             [
-                SourceFrame(frame.planes, frame.face_box, presentation.name)
+                SourceFrame(
+                    frame.planes, frame.face_box, presentation.name, presentation.is_bona_fide
+                )
                 for presentation in presentations
                 for frame in presentation.frames
             ]
@@ -61,10 +65,9 @@ def open_source(source: str, depth_unit_mm: float = 1.0) -> Iterator[SourceFrame
     if path.is_dir():
         return _folder(path, depth_unit_mm)
     if path.is_file():
-        files = [
-            {"rgb": entry.rgb, "depth": entry.depth, "ir": entry.ir} for entry in read_list(path)
-        ]
-        return _files(files, depth_unit_mm)
+        entries = read_list(path)
+        files = [{"rgb": each.rgb, "depth": each.depth, "ir": each.ir} for each in entries]
+        return _files(files, depth_unit_mm, [each.label == 1 for each in entries])
     raise SourceError(f"{source}: neither `{RENDERED}`, nor a folder, nor a list file")
 
 
@@ -79,9 +82,11 @@ def _folder(folder: Path, depth_unit_mm: float) -> Iterator[SourceFrame]:
     return _files([by_stem[stem] for stem in sorted(by_stem)], depth_unit_mm)
 
 
-def _files(frames: list[dict[str, Path]], depth_unit_mm: float) -> Iterator[SourceFrame]:
+def _files(
+    frames: list[dict[str, Path]], depth_unit_mm: float, truths: Sequence[bool | None] = ()
+) -> Iterator[SourceFrame]:
     """Read each frame when its turn comes: a list may name more pictures than fit in memory."""
-    for files in cycle(frames):
+    for files, truth in cycle(zip_longest(frames, truths)):
         planes = {}
         for modality, file in files.items():
             codec = _CODECS.get(file.suffix.lower())
@@ -89,4 +94,4 @@ def _files(frames: list[dict[str, Path]], depth_unit_mm: float) -> Iterator[Sour
                 raise SourceError(f"{file}: not a .jpg or .png file")
             unit_mm = depth_unit_mm if modality == "depth" else 1.0
             planes[modality] = EncodedPlane(codec, file.read_bytes(), unit_mm=unit_mm)
-        yield SourceFrame(planes, None, next(iter(files.values())).stem)
+        yield SourceFrame(planes, None, next(iter(files.values())).stem, truth)

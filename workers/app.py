@@ -26,6 +26,7 @@ from workers.console.states import replica_states
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
+from workers.replica.process import prepare_process
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import SwapSettings, WorkerSettings
@@ -65,6 +66,7 @@ class Worker:
 
     async def __init__(self, settings: WorkerSettings) -> None:  # type: ignore[misc] # Serve awaits it
         """Make the parts that do not depend on the bundle; `reconfigure` begins the work."""
+        prepare_process()
         self._settings = settings
         self._keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
         replica = f"{serve.get_replica_context().replica_id.unique_id}-{secrets.token_hex(3)}"

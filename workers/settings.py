@@ -9,6 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from model.serving.presentations import SequentialTest
 from workers.wire.frame import MAX_FRAME_BYTES
 from workers.wire.server_url import ServerUrlError, parse_server_url
 
@@ -23,11 +24,44 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+class PresentationSettings(Settings):
+    """How the frames of one presentation are combined to one verdict.
+
+    Attributes:
+        max_apcer: part of the attack presentations that may get `bona_fide`.
+        max_bpcer: part of the bona fide presentations that may get `attack`.
+        frame_correlation: of the decisions on two frames of one presentation: at 1 the first is
+            all that counts, at 0 each is news.
+        max_frames: frames of a presentation that are combined; without a verdict by then it is
+            `undecided`.
+        silence_ms: a presentation without a judged frame for this long is over.
+        max_refused: once so many presentations at a camera got no `bona_fide`, the others get none
+            either: `too_many_attempts`.
+        refused_s: from the first of them, until they are forgotten.
+    """
+
+    max_apcer: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
+    max_bpcer: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    frame_correlation: Annotated[float, Field(ge=0, le=1)] = 0.2
+    max_frames: Annotated[int, Field(ge=1, le=10_000)] = 30
+    silence_ms: Annotated[int, Field(ge=100, le=600_000)] = 2000
+    max_refused: Annotated[int, Field(ge=1, le=10_000)] = 5
+    refused_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+
+    @property
+    def test(self) -> SequentialTest:
+        """The test that the frames' evidence is put to."""
+        return SequentialTest(
+            self.max_apcer, self.max_bpcer, self.frame_correlation, self.max_frames
+        )
+
+
 class StreamSettings(Settings):
     """Where the streams are and how they are laid out.
 
     Attributes:
-        url: of the server, or of the Sentinels that know it: `workers/wire/server_url.py`.
+        url: of the server, of some of a cluster, or of the Sentinels that know it:
+            `workers/wire/server_url.py`.
         cluster: the server is one of a Redis Cluster.
         partitions: number of partitions. Cameras compute theirs from it: change it only while
             no frame is waiting.
@@ -38,6 +72,7 @@ class StreamSettings(Settings):
         max_camera_decisions: decisions kept a camera.
         max_dead_letters: dead letters kept a partition.
         max_seqs: seqs remembered a camera against replays; at the bound its frames are refused.
+        presentation: how the commit combines the frames of one presentation.
     """
 
     url: str = "redis://127.0.0.1:6379/0"
@@ -50,6 +85,7 @@ class StreamSettings(Settings):
     max_camera_decisions: Annotated[int, Field(ge=1)] = 256
     max_dead_letters: Annotated[int, Field(ge=1)] = 1_000
     max_seqs: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
+    presentation: PresentationSettings = PresentationSettings()
 
     @field_validator("url")
     @classmethod

@@ -10,13 +10,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.data.planes import MODALITIES, DepthKind, Planes
+from model.data.planes import MODALITIES, SUBSETS, DepthKind, Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.predictor import Prediction
+from model.serving.presentations import ErrorRates
 from workers.settings import StreamSettings
-from workers.stream.delivery import Commit, CommitResult, Entry, EntryKey, SeqUse
+from workers.stream.delivery import (
+    Commit,
+    CommitResult,
+    Entry,
+    EntryKey,
+    PresentationStep,
+    SeqUse,
+)
 from workers.wire import keys
 from workers.wire.decision import Decision, unpack_decision
+from workers.wire.presentation import PresentationVerdict, unpack_verdict
+
+_RATES = ErrorRates(apcer=0.05, bpcer=0.05)
 
 
 @dataclass(slots=True)
@@ -41,6 +52,14 @@ class _Pending:
     deliveries: int
 
 
+@dataclass(slots=True)
+class _Presentation:
+    last_ms: int
+    total: float = 0.0
+    num_frames: int = 0
+    is_told: bool = False
+
+
 @dataclass
 class MemoryServer:
     """What a server holds: make one, and a `MemoryStream` a consumer."""
@@ -53,6 +72,9 @@ class MemoryServer:
     dead: list[tuple[Decision, str]] = field(default_factory=list)
     signatures: dict[str, bytes] = field(default_factory=dict)
     seqs: dict[tuple[str, str], dict[int, int]] = field(default_factory=dict)
+    verdicts: list[PresentationVerdict] = field(default_factory=list)
+    presentations: dict[tuple[str, str, str], _Presentation] = field(default_factory=dict)
+    refused: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     beats: dict[str, int] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _serial: int = 0
@@ -88,7 +110,7 @@ class MemoryStream:
         self.groups: Sequence[Sequence[int]] = [tuple(range(server.settings.partitions))]
         self.is_up = True
         self.loses_reply = False  # of the next read or reclaim: what it found comes again
-        self._to_read_again: list[Entry] = []
+        self._to_read_again: dict[EntryKey, Entry] = {}
         self._in_hand: set[EntryKey] = set()
 
     async def join(self) -> None:
@@ -125,11 +147,15 @@ class MemoryStream:
         """See `FrameStream.release`."""
         self._in_hand.discard(entry.key)
         if is_ours:
-            self._to_read_again.append(entry)
+            self._to_read_again[entry.key] = entry
 
     async def admit(self, use: SeqUse) -> CommitResult:
         """See `FrameStream.admit`."""
         return self._use(use) or CommitResult.COMMITTED
+
+    def group_of(self, partition: int) -> Sequence[int]:
+        """See `FrameStream.group_of`."""
+        return self.groups[0]
 
     def is_available(self, group: Sequence[int]) -> bool:
         """See `FrameStream.is_available`."""
@@ -149,7 +175,7 @@ class MemoryStream:
             self._in_hand |= {entry.key for entry in new}
             return new
         self.loses_reply = False
-        self._to_read_again += entries
+        self._to_read_again |= {entry.key: entry for entry in entries}
         return []
 
     def _take_over(self, group: Sequence[int], slots: int) -> list[Entry]:
@@ -175,8 +201,9 @@ class MemoryStream:
         return row is not None and row.consumer == self.consumer
 
     def _take(self, group: Sequence[int], slots: int) -> list[Entry]:
-        again = [entry for entry in self._to_read_again if self._is_mine(entry)]
-        taken, self._to_read_again = again[:slots], again[slots:]
+        again = [entry for entry in self._to_read_again.values() if self._is_mine(entry)]
+        taken = again[:slots]
+        self._to_read_again = {entry.key: entry for entry in again[slots:]}
         for partition in group:
             pending = self.server.pending[partition]
             for entry_id, fields in self.server.entries[partition].items():
@@ -216,9 +243,39 @@ class MemoryStream:
         server.signatures[entry.id] = commit.signature
         if commit.error:
             server.dead.append((decision, commit.error))
+        if commit.presentation is not None and commit.camera_id is not None:
+            self._weigh(commit.camera_id, commit.presentation)
         del server.pending[entry.partition][entry.id]
         del server.entries[entry.partition][entry.id]
         return CommitResult.COMMITTED
+
+    def _weigh(self, camera_id: str, step: PresentationStep) -> None:
+        limits, server, now_ms = self.server.settings.presentation, self.server, self.now_ms(0)
+        who = (camera_id, step.key_id, step.presentation_id)
+        state = server.presentations.get(who)
+        if state is None or now_ms - state.last_ms > limits.silence_ms:
+            state = server.presentations[who] = _Presentation(now_ms)
+        state.last_ms = now_ms
+        if state.is_told:
+            return
+        state.total += step.evidence
+        state.num_frames += 1
+        verdict = limits.test.verdict(state.total, state.num_frames)
+        if verdict is None:
+            return
+        state.is_told = True
+        # The number of those refused, and since when.
+        refused, since_ms = server.refused.get(who[:2], [0, now_ms])
+        if now_ms - since_ms > limits.refused_s * 1000:
+            refused, since_ms = 0, now_ms
+        which = 0
+        if verdict == "undecided":
+            which = 1
+        elif verdict == "bona_fide" and refused >= limits.max_refused:
+            which = 2
+        if which or verdict == "attack":
+            server.refused[who[:2]] = [refused + 1, since_ms]
+        server.verdicts.append(unpack_verdict(step.verdicts[which][0]))
 
 
 @dataclass
@@ -234,12 +291,17 @@ class ConstantPredictor:
     max_batch: int = 16
     model_id: str = "constant@000000000000"
     modalities: tuple[str, ...] = MODALITIES
+    rates: ErrorRates = _RATES
     failures: int = 0
     batches: list[int] = field(default_factory=list)
 
     def threshold_for(self, modalities: Sequence[str]) -> float | None:
         """Return the one threshold, for any modalities."""
         return self.threshold if modalities else None
+
+    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
+        """Return the same for any modalities."""
+        return self.rates
 
     def predict(self, planes: Sequence[Planes]) -> Prediction:
         """Return the score for each frame; raise while `failures` are left."""
@@ -249,5 +311,5 @@ class ConstantPredictor:
             raise RuntimeError("made to fail")
         return Prediction(
             scores=np.full(len(planes), self.score, np.float32),
-            shares=np.full((len(planes), len(MODALITIES)), 1 / len(MODALITIES), np.float32),
+            evidence=np.zeros((len(planes), len(SUBSETS)), np.float32),
         )

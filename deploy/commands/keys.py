@@ -5,6 +5,7 @@ which tells nothing about it.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,18 +27,23 @@ from workers.wire.signing import door_key, key_id, new_key
 
 app = typer.Typer(name="keys", help="The cameras' keys.", no_args_is_help=True)
 
+_KEY_FILE = "LIVEGATE_CAMERA_KEYS"
+
 Cameras = Annotated[list[str], typer.Argument(help="Camera ids.", metavar="CAMERA...")]
 Camera = Annotated[str, typer.Argument(help="Camera id.", metavar="CAMERA")]
 KeyFile = Annotated[
     Path | None,
     typer.Option(
         "--file",
-        envvar="LIVEGATE_CAMERA_KEYS",
-        help="The deployment's key file; the one in --folder if not given.",
+        help="The deployment's key file; if neither it nor --folder is given, the one that "
+        f"{_KEY_FILE} names.",
     ),
 ]
 Folder = Annotated[
-    Path, typer.Option(help="Folder of a deployment on this machine, with its key file.")
+    Path | None,
+    typer.Option(
+        help=f"Folder of a deployment on this machine, with its key file; {home.DEFAULT}, if none."
+    ),
 ]
 
 
@@ -46,7 +52,7 @@ class NoSuchKey(DeployError):
 
 
 @app.command()
-def add(cameras: Cameras, file: KeyFile = None, folder: Folder = home.DEFAULT) -> None:
+def add(cameras: Cameras, file: KeyFile = None, folder: Folder = None) -> None:
     """Give new cameras a key each; running replicas know it at once."""
     with changing_keys(_path(file, folder, make=True), may_create=True) as keys:
         for camera in cameras:
@@ -58,7 +64,7 @@ def add(cameras: Cameras, file: KeyFile = None, folder: Folder = home.DEFAULT) -
 
 
 @app.command()
-def rotate(camera: Camera, file: KeyFile = None, folder: Folder = home.DEFAULT) -> None:
+def rotate(camera: Camera, file: KeyFile = None, folder: Folder = None) -> None:
     """Give a camera one more key. The old ones hold until they are revoked.
 
     Then export the new key to the camera and to its door, and revoke the old one.
@@ -80,7 +86,7 @@ def revoke(
     camera: Camera,
     key: Annotated[str | None, typer.Option(help="Id of one key; all, if not given.")] = None,
     file: KeyFile = None,
-    folder: Folder = home.DEFAULT,
+    folder: Folder = None,
 ) -> None:
     """Take a key away, or all keys of a camera; replicas refuse it within two seconds."""
     path = _path(file, folder)
@@ -99,7 +105,7 @@ def revoke(
 def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     file: KeyFile = None,
-    folder: Folder = home.DEFAULT,
+    folder: Folder = None,
 ) -> None:
     """Show the ids of each camera's keys, the newest first."""
     keys = read_keys(_path(file, folder))
@@ -123,7 +129,7 @@ def export(
         Path | None, typer.Option(help="File to write, for its owner alone; else it is printed.")
     ] = None,
     file: KeyFile = None,
-    folder: Folder = home.DEFAULT,
+    folder: Folder = None,
 ) -> None:
     """Hand out keys, as a key file: a camera's newest, or with --door all that its door needs."""
     path = _path(file, folder)
@@ -139,12 +145,17 @@ def export(
     typer.echo(json.dumps({name: [key.hex() for key in some] for name, some in handed.items()}))
 
 
-def _path(file: Path | None, folder: Path, *, make: bool = False) -> Path:
+def _path(file: Path | None, folder: Path | None, *, make: bool = False) -> Path:
+    if file is not None and folder is not None:
+        raise typer.BadParameter("--file and --folder name two key files: pass one of them")
+    if file is None and folder is None and (named := os.environ.get(_KEY_FILE)):
+        file = Path(named)
     if file is not None:
         return file
+    place = home.Home(folder or home.DEFAULT)
     if make:
-        home.Home(folder).prepare()
-    return home.Home(folder).key_file
+        place.prepare()
+    return place.key_file
 
 
 def _of(keys: CameraKeys, camera: str, path: Path) -> tuple[bytes, ...]:

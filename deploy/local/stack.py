@@ -14,6 +14,7 @@ from deploy.local.environment import import_ray
 from deploy.local.processes import descendants
 from deploy.local.progress import Patience, Tell, step
 from deploy.local.signals import block_terminal_signals, keep_handlers
+from workers.replica.process import leave_no_core
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.25
@@ -52,6 +53,7 @@ def serve_application(
         DeployFailed: the application does not start.
         RayGone: there was no Ray any more to drain the application.
     """
+    leave_no_core()  # nor of any of Ray's processes, which inherit it
     import_ray()
     import ray  # noqa: PLC0415 - after its environment is set
 
@@ -103,6 +105,8 @@ def _start_ray(metrics_port: int) -> None:
                 configure_logging=False,
                 _metrics_export_port=metrics_port or None,
             )
+        except SystemExit as stop:  # what Ray makes of SIGTERM meanwhile
+            raise KeyboardInterrupt from stop
         except Exception as error:
             # It gives a node 30 s, which nothing moves. What it has started stays, in our way.
             for process in descendants():

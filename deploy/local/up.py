@@ -15,6 +15,7 @@ from deploy.local.server import ServerFailed, embedded_server
 from deploy.local.signals import interrupt_on_stop, stop_event
 from deploy.local.stack import replica_states, serve_application
 from model.errors import ModelError
+from model.serving.folder import find_bundle
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES, Failure, failure_of
 from workers.wire import keys
@@ -78,8 +79,6 @@ def run_deployment(
 
 def _checked(config: ServeConfig, home: Home) -> ServeConfig:
     """Look for all that the config names, before anything starts, and put whole paths into it."""
-    from model.serving.bundle import find_bundle  # noqa: PLC0415 - it takes seconds
-
     settings = config.settings
     found: dict[str, Any] = {}
     try:

@@ -9,15 +9,19 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deploy.local.home import Address
 from deploy.local.signals import stop_signals
-from workers.client.door import follow
+from workers.client.door import entries, read_entry
 from workers.stream.backlog import read_backlog
 from workers.stream.connection import Servers, connect
 from workers.wire import keys
-from workers.wire.decision import Decision, unpack_decision
+from workers.wire.decision import Decision
+from workers.wire.presentation import KIND, PresentationVerdict
+
+_Told = Decision | PresentationVerdict
 
 
 def show_decisions(
@@ -55,33 +59,34 @@ async def _show_decisions(
     camera: str | None,
     last: int,
     follow_on: bool,
-    show: Callable[[Decision], None],
+    show: Callable[[_Told], None],
 ) -> None:
     client = connect(address.redis_url, cluster=address.cluster, timeout_s=5.0)
     try:
         after: dict[str, str] = {}
-        past: list[tuple[str, Decision]] = []
+        past: list[_Told] = []
         for name in _names(address, camera):
             rows: Any = await client.execute(
                 name, "XREVRANGE", name, "+", "-", "COUNT", max(1, last)
             )
-            past += [(row.decode(), unpack_decision(fields[b"d"])) for row, fields in rows]
+            told = [read_entry(row.decode(), fields) for row, fields in rows]
+            past += [each for each in told if each is not None]
             after[name] = rows[0][0].decode() if rows else "0"
-        past.sort(key=lambda row: row[1].decided_at_ms)
-        for _, decision in past[len(past) - min(last, len(past)) :]:
-            show(decision)
+        past.sort(key=lambda each: each.decided_at_ms)
+        for each in past[len(past) - min(last, len(past)) :]:
+            show(each)
         if follow_on:
-            async for decision in _new(client, after):
-                show(decision)
+            async for each in _new(client, after):
+                show(each)
     finally:
         await client.aclose()
 
 
-async def _new(client: Servers, after: dict[str, str]) -> AsyncIterator[Decision]:
+async def _new(client: Servers, after: dict[str, str]) -> AsyncIterator[_Told]:
     stop = asyncio.Event()
     for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stream = follow(client, after)
+    stream = entries(client, after)
     stopped = asyncio.ensure_future(stop.wait())
     while True:
         coming = asyncio.ensure_future(anext(stream))
@@ -89,8 +94,8 @@ async def _new(client: Servers, after: dict[str, str]) -> AsyncIterator[Decision
         if not coming.done():
             coming.cancel()
             return
-        _, decision = coming.result()
-        yield decision
+        if (told := read_entry(*coming.result())) is not None:
+            yield told
 
 
 def _names(address: Address, camera: str | None) -> list[str]:
@@ -131,24 +136,28 @@ def _replica(http_url: str) -> dict[str, Any]:
     return {"model": status["model"], "replica": status["replica"]}
 
 
-def _print_json(decision: Decision) -> None:
-    print(json.dumps(asdict(decision)), flush=True)  # noqa: T201 - the output of the command
+def _print_json(told: _Told) -> None:
+    kind = "frame" if isinstance(told, Decision) else KIND
+    line = json.dumps({"kind": kind, **asdict(told)})
+    print(line, flush=True)  # noqa: T201 - the output of the command
 
 
-def _line_printer() -> Callable[[Decision], None]:
+def _line_printer() -> Callable[[_Told], None]:
     console = Console(highlight=False, soft_wrap=True)
     style = {"bona_fide": "green", "attack": "red", "no_decision": "yellow"}
     serial = itertools.count()
 
-    def show(decision: Decision) -> None:
+    def show(told: _Told) -> None:
         if next(serial) == 0:
-            console.print(f"{'camera':<16} {'seq':<17} {'outcome':<16} score  total ms")
-        score = "    -" if decision.score is None else f"{decision.score:.3f}"
-        told = decision.reason or decision.outcome
+            console.print(f"{'camera':<16} {'seq':<17} {'outcome':<17} score  total ms")
+        if isinstance(told, Decision):
+            score = "    -" if told.score is None else f"{told.score:.3f}"
+            rest = f"{score}  {told.timing_ms.get('total', 0):8.1f}"
+        else:
+            rest = f"presentation {escape(told.presentation_id)}"
         console.print(
-            f"{decision.camera_id or '?':<16} {decision.seq or '?':<17} "
-            f"[{style[decision.outcome]}]{told:<16}[/] {score}  "
-            f"{decision.timing_ms.get('total', 0):8.1f}"
+            f"{told.camera_id or '?':<16} {told.seq or '?':<17} "
+            f"[{style[told.outcome]}]{told.reason or told.outcome:<17}[/] {rest}"
         )
 
     return show

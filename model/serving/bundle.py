@@ -27,14 +27,18 @@ from model.network.mmfcnn import FusionNetwork, NetworkConfig
 from model.network.peers import build_network
 from model.runs.outputs import whole_folder
 from model.serving.folder import (
+    MANIFEST,
+    SHIPPED,
     BundleCorrupt,
     BundleError,
     BundleMissing,
     BundleUnknown,
     SelfTestFailed,
+    find_bundle,
     read_file,
 )
 from model.serving.manifest import SCHEMA, Manifest, Threshold, read_manifest, upgrade
+from model.serving.presentations import ErrorRates
 from model.serving.selftest import read_selftest, selftest_rows, write_selftest
 
 __all__ = [
@@ -54,9 +58,11 @@ __all__ = [
     "upgrade_bundle",
 ]
 
-SHIPPED = Path(__file__).parents[1] / "bundles"
-_WEIGHTS, _MANIFEST, _SELFTEST = "weights.safetensors", "bundle.json", "selftest.npz"
+_WEIGHTS, _MANIFEST, _SELFTEST = "weights.safetensors", MANIFEST, "selftest.npz"
 _MAX_BYTES = {_WEIGHTS: 1 << 30, _MANIFEST: 1 << 20, _SELFTEST: 1 << 26}
+
+# At most so high are the rates that `model.evaluation.calibration` did not have to limit.
+_WORST = ErrorRates(apcer=0.3, bpcer=0.1)
 
 
 @dataclass(frozen=True)
@@ -117,25 +123,19 @@ class Bundle:
         threshold = self.thresholds.get("+".join(name for name in MODALITIES if name in modalities))
         return threshold.value if threshold is not None else None
 
+    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
+        """Return how often the threshold for frames that have `modalities` is wrong, at most.
 
-def find_bundle(name: str) -> Path:
-    """Return the folder of a bundle.
-
-    Args:
-        name: a folder, or the name of a shipped bundle.
-
-    Raises:
-        BundleMissing: it is neither.
-        BundleCorrupt: the folder can't be looked into.
-    """
-    for folder in (Path(name), SHIPPED / name):
-        try:
-            if (folder / _MANIFEST).is_file():
-                return folder.resolve()
-        except OSError as error:
-            raise BundleCorrupt(f"{folder}: can't be read: {error.strerror}") from error
-    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{_MANIFEST}")))
-    raise BundleMissing(f"{name}: no bundle folder, and none that is shipped ({shipped or 'none'})")
+        Where the calibration does not tell, it is what a calibration would have refused.
+        """
+        key = "+".join(name for name in MODALITIES if name in modalities)
+        told = self.thresholds[key].calibration if key in self.thresholds else {}
+        found = (told.get("apcer_upper"), told.get("bpcer_upper"))
+        apcer, bpcer = (
+            value if isinstance(value, float | int) and 0 <= value <= 1 else worst
+            for value, worst in zip(found, _WORST, strict=True)
+        )
+        return ErrorRates(apcer, bpcer)
 
 
 def load_bundle(folder: Path) -> Bundle:

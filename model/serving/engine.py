@@ -13,6 +13,7 @@ from model.network.device import default_device
 from model.network.mmfcnn import BONA_FIDE, FusionNetwork
 from model.serving.bundle import Bundle, SelfTestFailed, selftest_rows
 from model.serving.predictor import Prediction
+from model.serving.presentations import ErrorRates
 
 # Rounding differs a little between processors; a wrong weight or a swapped plane does a lot.
 _SELFTEST_TOLERANCE = 0.02
@@ -57,6 +58,10 @@ class Engine:
         """See `Predictor.threshold_for`."""
         return self._bundle.threshold_for(modalities)
 
+    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
+        """See `Predictor.error_rates`."""
+        return self._bundle.error_rates(modalities)
+
     def predict(self, planes: Sequence[Planes]) -> Prediction:
         """Score 1 to `max_batch` faces; a face's score does not depend on the others.
 
@@ -66,7 +71,7 @@ class Engine:
         Raises:
             ValueError: no face, too many, or planes of another size.
             model.data.planes.PlaneError: a plane has another dtype or shape.
-            EngineError: a score or a share is not a number.
+            EngineError: a score or its evidence is not a number.
         """
         if not 0 < len(planes) <= self.max_batch:
             raise ValueError(f"1 to {self.max_batch} faces make a batch, not {len(planes)}")
@@ -79,10 +84,10 @@ class Engine:
                 PlaneTensors(*(torch.from_numpy(a).to(self._device) for a in arrays))
             )
             scores = output.logits.softmax(1)[:, BONA_FIDE].cpu().numpy()
-            shares = output.shares.cpu().numpy()
-        if not (np.isfinite(scores).all() and np.isfinite(shares).all()):
+            evidence = output.evidence.cpu().numpy()
+        if not (np.isfinite(scores).all() and np.isfinite(evidence).all()):
             raise EngineError(f"{self.model_id} gave a score that is not a number")
-        return Prediction(scores, shares)
+        return Prediction(scores, evidence)
 
     def _run_selftest(self) -> None:
         rows = selftest_rows(self._bundle.selftest)

@@ -1,4 +1,7 @@
-"""The files of a bundle folder, each read once, whole and within bounds; nothing is unpickled."""
+"""Bundle folders and their files, each read once, whole and within bounds; nothing is unpickled.
+
+This module does not import torch: who only looks for a bundle need not wait for it.
+"""
 
 import json
 import math
@@ -8,6 +11,8 @@ from typing import Any, NoReturn
 
 from model.errors import ModelError
 
+SHIPPED = Path(__file__).parents[1] / "bundles"
+MANIFEST = "bundle.json"
 _MAX_DEPTH = 32
 _MAX_DIGITS = 19
 
@@ -30,6 +35,26 @@ class BundleUnknown(BundleError):
 
 class SelfTestFailed(BundleError):
     """The network no longer gives the scores that it was released with."""
+
+
+def find_bundle(name: str) -> Path:
+    """Return the folder of a bundle.
+
+    Args:
+        name: a folder, or the name of a shipped bundle.
+
+    Raises:
+        BundleMissing: it is neither.
+        BundleCorrupt: the folder can't be looked into.
+    """
+    for folder in (Path(name), SHIPPED / name):
+        try:
+            if (folder / MANIFEST).is_file():
+                return folder.resolve()
+        except OSError as error:
+            raise BundleCorrupt(f"{folder}: can't be read: {error.strerror}") from error
+    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}")))
+    raise BundleMissing(f"{name}: no bundle folder, and none that is shipped ({shipped or 'none'})")
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:

@@ -126,7 +126,10 @@ def test_it_honours_its_file_and_a_closed_terminal_leaves_nothing(tmp_path: Path
             assert Path(client.config_get("dir")["dir"]) == home / "server"
         sent = livegate("camera", "--id", "gate-1", "--seconds", "2", *where, cwd=tmp_path)
         assert sent.returncode == 0, sent.stderr
-        until(lambda: len(decided(tmp_path, *where)) >= 9)
+        posting = ("--http", f"http://127.0.0.1:{http_port}", "--key-file", str(keys))
+        sent = livegate("camera", "--id", "gate-1", "--seconds", "1", *posting, cwd=tmp_path)
+        assert sent.returncode == 0, sent.stderr
+        until(lambda: len(decided(tmp_path, *where)) >= 13)
         assert "unknown_camera" not in {each["reason"] for each in decided(tmp_path, *where)}
         assert read_keys(keys) == before
         status = json.loads(livegate("status", "--json", *where, cwd=tmp_path).stdout)
@@ -164,12 +167,14 @@ def test_one_that_is_killed_takes_all_it_started_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["ctrl-c", "term"]
+    ("number", "group", "during"),
+    [(signal.SIGINT, True, "starting Ray Serve"), (signal.SIGTERM, False, "starting Ray ...")],
+    ids=["ctrl-c", "term"],
 )
-def test_a_start_can_be_stopped(tmp_path: Path, number: int, group: bool) -> None:
+def test_a_start_can_be_stopped(tmp_path: Path, number: int, group: bool, during: str) -> None:
     write_config(tmp_path, {}, free_port(), free_port())
     with up("--config", "config.yaml", cwd=tmp_path) as running:
-        running.wait_for("starting Ray Serve")
+        running.wait_for(during)
         assert running.ended_with(number, group=group) == 130
 
 

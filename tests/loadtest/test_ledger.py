@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.account import account_of, wait_until_decided
 from loadtest.ledger import Ledger, Published, percentile
-from tests.workers.wire.test_wire import DECISION
+from tests.workers.wire.told import DECISION
 from workers.client.outbox import SendResult
 from workers.wire.decision import Decision, Outcome, Reason
 

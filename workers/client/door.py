@@ -1,9 +1,12 @@
 """The door's side: what an integrator imports to read decisions and to act on them.
 
     door = Door(connect(url, timeout_s=5), "gate-1", door_key, partitions=4)
-    async for decision in door.decisions():
-        if door.opens(decision, now_ms=time.time() * 1000):
+    async for verdict in door.verdicts():
+        if door.opens(verdict, now_ms=time.time() * 1000):
             unlock()
+
+A camera that says which frames belong to one presentation gets a verdict on it, which is wrong far
+less often than the decision on one frame. Where it does not, `door.decisions()` has the frames'.
 
 It says that somebody is there, not who: `deploy/THREATS.md` has what to combine it with.
 """
@@ -11,8 +14,8 @@ It says that somebody is there, not who: `deploy/THREATS.md` has what to combine
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from workers.client.lines import checked_partitions, layout_of, wrong_layout
 from workers.client.pictures import CameraError
@@ -21,6 +24,7 @@ from workers.stream.failure import FAILURES, failure_of
 from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, unpack_decision
 from workers.wire.frame import CAMERA_ID
+from workers.wire.presentation import PresentationVerdict, unpack_verdict
 from workers.wire.signing import checked_keys, sign
 
 _BLOCK_MS = 500
@@ -28,16 +32,23 @@ _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 1.0
 _PAGE = 500
 
+# The fields of which an entry has one: it tells of a frame, or of a presentation.
+_KINDS = {b"d", b"p"}
+
 _log = logging.getLogger(__name__)
+_Told = TypeVar("_Told", Decision, PresentationVerdict)
 
 
 def opens_door(
-    decision: Decision, now_ms: float, max_age_ms: int = 3000, max_ahead_ms: int = 1000
+    decision: Decision | PresentationVerdict,
+    now_ms: float,
+    max_age_ms: int = 3000,
+    max_ahead_ms: int = 1000,
 ) -> bool:
     """Say whether a decision is one that a door may open on: a fresh `bona_fide`.
 
     Args:
-        decision: of this door's camera.
+        decision: on a frame or a presentation, of this door's camera.
         now_ms: the door controller's clock, Unix ms.
         max_age_ms: how long after its capture a frame may still open the door. A decision that
             was read late, say after a network failure, opens nothing.
@@ -51,7 +62,7 @@ def opens_door(
 
 
 class Door:
-    """One door: it opens for its own camera's signed decisions, once for each frame."""
+    """One door: it opens for its own camera's signed decisions, once for each of them."""
 
     def __init__(
         self,
@@ -87,31 +98,43 @@ class Door:
         self._partitions = checked_partitions(partitions)
         partition = keys.partition_of(camera_id, self._partitions)
         self._stream = keys.camera_decisions(partition, camera_id)
-        self._opened: dict[int, float] = {}
+        self._opened: dict[tuple[int, str | None], float] = {}
 
     async def decisions(self, after_id: str = "$") -> AsyncIterator[Decision]:
-        """Yield the camera's decisions as they are committed, for ever.
+        """Yield the decisions on the camera's frames as they are committed, for ever.
 
         What is not signed with the door key, or is of another camera, is skipped and logged.
 
         Args:
-            after_id: id of the last decision known; "$": only new ones; "0": all that are kept.
+            after_id: id of the last entry known; "$": only new ones; "0": all that are kept.
 
         Raises:
             CameraError: the deployment has another number of partitions: nothing would ever come.
         """
+        async for decision in self._told(b"d", unpack_decision, after_id):
+            yield decision
+
+    async def verdicts(self, after_id: str = "$") -> AsyncIterator[PresentationVerdict]:
+        """Yield the verdicts on presentations before the camera; else as `decisions`."""
+        async for verdict in self._told(b"p", unpack_verdict, after_id):
+            yield verdict
+
+    async def _told(
+        self, field: bytes, unpacked: Callable[[bytes], _Told], after_id: str
+    ) -> AsyncIterator[_Told]:
         name = self._stream
         after = await last_ids(self._servers, [name]) if after_id == "$" else {name: after_id}
         laid_out = await layout_of(self._servers)
         if laid_out not in (None, self._partitions):
             raise CameraError(wrong_layout(laid_out, self._partitions))
-        async for entry_id, fields in _entries(self._servers, after):
-            packed = fields.get(b"d", b"")
-            if not self._is_signed(packed, fields.get(b"s", b"")):
+        async for entry_id, fields in entries(self._servers, after):
+            if (packed := fields.get(field)) is None and len(_KINDS & fields.keys()) == 1:
+                continue  # it tells something else
+            if not self._is_signed(packed or b"", fields.get(b"s", b"")):
                 _log.error("decision %s is not signed with the door key: skipped", entry_id)
-            elif (decision := _read(entry_id, packed)) is not None:
-                if decision.camera_id == self._camera_id:
-                    yield decision
+            elif (told := _read(entry_id, packed or b"", unpacked)) is not None:
+                if told.camera_id == self._camera_id:
+                    yield told
                 else:
                     _log.error("decision %s is of another camera: skipped", entry_id)
 
@@ -119,22 +142,23 @@ class Door:
         signatures = [sign(packed, key) for key in self._door_keys]
         return not signatures or any(hmac.compare_digest(each, signature) for each in signatures)
 
-    def opens(self, decision: Decision, now_ms: float) -> bool:
+    def opens(self, decision: Decision | PresentationVerdict, now_ms: float) -> bool:
         """Say whether to open on a decision, and note it: a second one of that seq opens nothing.
 
         Args:
-            decision: from `decisions`.
+            decision: from `decisions` or `verdicts`.
             now_ms: the door controller's clock, Unix ms.
         """
         max_age_ms, max_ahead_ms = self._limits
-        seq = decision.seq
-        if decision.camera_id != self._camera_id or seq is None or seq in self._opened:
+        if decision.camera_id != self._camera_id or decision.seq is None:
             return False
-        if not opens_door(decision, now_ms, max_age_ms, max_ahead_ms):
+        is_frame = isinstance(decision, Decision)
+        which = (decision.seq, None if is_frame else decision.presentation_id)
+        if which in self._opened or not opens_door(decision, now_ms, max_age_ms, max_ahead_ms):
             return False
         # After that, it is too old to open anything anyway.
         self._opened = {old: until for old, until in self._opened.items() if until >= now_ms}
-        self._opened[seq] = now_ms + max_age_ms + max_ahead_ms
+        self._opened[which] = now_ms + max_age_ms + max_ahead_ms
         return True
 
 
@@ -154,23 +178,39 @@ async def last_ids(servers: Servers, names: Iterable[str]) -> dict[str, str]:
 async def follow(servers: Servers, after: Mapping[str, str]) -> AsyncIterator[tuple[str, Decision]]:
     """Yield (entry id, decision) of several decision streams, for ever, whoever signed them.
 
-    An unreachable server is waited for; what was committed meanwhile comes afterwards. An entry
-    that can't be read is skipped and logged.
+    Verdicts on presentations are left out, and so is, logged, an entry that can't be read.
+
+    Args:
+        servers: as for `entries`.
+        after: as for `entries`.
+    """
+    async for entry_id, fields in entries(servers, after):
+        told = read_entry(entry_id, fields)
+        if isinstance(told, Decision):
+            yield entry_id, told
+
+
+def read_entry(
+    entry_id: str, fields: Mapping[bytes, bytes]
+) -> Decision | PresentationVerdict | None:
+    """Return what an entry of a decision stream tells; None, logged, if it can't be read."""
+    if b"p" in fields:
+        return _read(entry_id, fields[b"p"], unpack_verdict)
+    return _read(entry_id, fields.get(b"d", b""), unpack_decision)
+
+
+async def entries(
+    servers: Servers, after: Mapping[str, str]
+) -> AsyncIterator[tuple[str, Mapping[bytes, bytes]]]:
+    """Yield (entry id, fields) of several decision streams, for ever.
+
+    An unreachable server is waited for; what was committed meanwhile comes afterwards.
 
     Args:
         servers: from `workers.stream.connection.connect`, with a time-out above 1 s.
         after: the last entry id known, by the stream's name.
     """
-    async for entry_id, fields in _entries(servers, after):
-        decision = _read(entry_id, fields.get(b"d", b""))
-        if decision is not None:
-            yield entry_id, decision
-
-
-async def _entries(
-    servers: Servers, after: Mapping[str, str]
-) -> AsyncIterator[tuple[str, Mapping[bytes, bytes]]]:
-    """Yield (entry id, fields) of streams; those that one read can cover are read by one task."""
+    # Streams that one read can cover are read by one task.
     found: asyncio.Queue[tuple[str, Mapping[bytes, bytes]]] = asyncio.Queue(_PAGE)
     # A server that is away keeps back its own streams only.
     readers = [
@@ -227,9 +267,9 @@ async def _patiently(servers: Servers, key: str, *args: Any) -> Any:  # noqa: AN
         pause_s = min(2 * pause_s, _LAST_PAUSE_S)
 
 
-def _read(entry_id: str, packed: bytes) -> Decision | None:
+def _read(entry_id: str, packed: bytes, unpacked: Callable[[bytes], _Told]) -> _Told | None:
     try:
-        return unpack_decision(packed)
+        return unpacked(packed)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is skipped alone
         _log.error("decision %s can't be read, skipped: %s", entry_id, type(error).__name__)
         return None

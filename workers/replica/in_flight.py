@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from model.data.planes import Planes
 from model.serving.predictor import Predictor
+from model.serving.presentations import frame_evidence
 from workers.replica.batching import Slots
 from workers.settings import WorkerSettings
-from workers.stream.delivery import Commit, Entry, SeqUse
+from workers.stream.delivery import Commit, Entry, PresentationStep, SeqUse
 from workers.wire.decision import Decision, Outcome, Reason, pack_decision
 from workers.wire.frame import Frame
+from workers.wire.presentation import PresentationVerdict, Undecided, pack_verdict
 from workers.wire.refusal import GIVEN_UP, FrameRefused
 from workers.wire.signing import Proof, sign
 
@@ -93,12 +95,14 @@ class Decided:
         decision: its decision, not yet visible.
         error: what is wrong with the frame; empty unless it is given up on.
         is_shown: to its camera, if its origin is proven.
+        weight_nats: what a verdict says of the frame's presentation, nats; 0 where it is none.
     """
 
     frame: InFlight
     decision: Decision
     error: str = ""
     is_shown: bool = True
+    weight_nats: float = 0.0
 
     def deadline_ms(self, settings: WorkerSettings) -> int | None:
         """Return when a verdict is too old to become visible, Unix ms; None if it is none."""
@@ -141,6 +145,36 @@ class Decided:
             seq=self.seq_use(settings),
             deadline_ms=self.deadline_ms(settings),
             error=self.error,
+            presentation=self._presentation_step(),
+        )
+
+    def _presentation_step(self) -> PresentationStep | None:
+        proof, decision = self.frame.proof, self.decision
+        if proof is None or decision.presentation_id is None or self.weight_nats == 0:
+            return None
+        # Who commits must not have to ask again for a signature: all that may come is signed now.
+        told = [self._verdict(decision.outcome, None)]
+        told += [self._verdict(Outcome.NO_DECISION, reason) for reason in Undecided]
+        packed = [pack_verdict(verdict) for verdict in told]
+        verdicts = [(each, self.signature(each)) for each in packed]
+        return PresentationStep(proof.key_id, decision.presentation_id, self.weight_nats, verdicts)
+
+    def _verdict(self, outcome: Outcome, reason: Undecided | None) -> PresentationVerdict:
+        decision = self.decision
+        assert decision.camera_id is not None  # noqa: S101 - its origin is proven
+        assert decision.presentation_id is not None  # noqa: S101
+        assert decision.seq is not None  # noqa: S101
+        assert decision.captured_at_ms is not None  # noqa: S101
+        return PresentationVerdict(
+            camera_id=decision.camera_id,
+            presentation_id=decision.presentation_id,
+            seq=decision.seq,
+            captured_at_ms=decision.captured_at_ms,
+            decided_at_ms=decision.decided_at_ms,
+            outcome=outcome,
+            reason=reason,
+            model=decision.model,
+            replica=decision.replica,
         )
 
 
@@ -151,20 +185,21 @@ class Judge:
     replica: str
 
     def verdict(
-        self, frame: InFlight, score: float, weights: Mapping[str, float], size: int, now_ms: int
+        self, frame: InFlight, score: float, evidence: Mapping[str, float], size: int, now_ms: int
     ) -> Decided:
         """Decide by the score: `bona_fide` at or above the threshold of the frame's modalities.
 
         Args:
             frame: with planes.
             score: bona fide score in [0, 1].
-            weights: share of each modality, [0, 1].
+            evidence: log odds by modalities, which sum to the score's.
             size: frames in its batch.
             now_ms: the server's clock, Unix ms.
         """
         assert frame.planes is not None  # noqa: S101 - only decoded frames are scored
         assert frame.predictor is not None  # noqa: S101
-        threshold = frame.predictor.threshold_for(frame.planes.present)
+        modalities = frame.planes.present
+        threshold = frame.predictor.threshold_for(modalities)
         # A NaN compares false and so never opens a door.
         is_bona_fide = threshold is not None and score >= threshold
         decision = replace(
@@ -172,10 +207,11 @@ class Judge:
             outcome=Outcome.BONA_FIDE if is_bona_fide else Outcome.ATTACK,
             score=score,
             threshold=threshold,
-            weights=weights,
+            evidence=evidence,
             batch_size=size,
         )
-        return Decided(frame, decision)
+        rates = frame.predictor.error_rates(modalities)
+        return Decided(frame, decision, weight_nats=frame_evidence(rates, is_accepted=is_bona_fide))
 
     def refusal(
         self, frame: InFlight, refused: FrameRefused, now_ms: int, *, is_shown: bool = True
@@ -206,7 +242,7 @@ class Judge:
             score=None,
             threshold=None,
             modalities=frame.planes.present if frame.planes else (),
-            weights={},
+            evidence={},
             model=predictor.model_id if predictor else "",
             replica=self.replica,
             batch_size=0,

@@ -71,6 +71,7 @@ async def read_backlog(servers: Servers, partitions: Iterable[int]) -> list[Back
         rows = await server.run(script("backlog"), [], [keys.GROUP, *group])
         for name, row in zip(group, rows, strict=True):
             if isinstance(row, bytes):
+                servers.look_again()  # a failover shows here alone: the script itself went through
                 raise ResponseError(f"{name}: {row.decode()}")
             found[name] = Backlog(*row)
     return [found[name] for name in names]

@@ -68,6 +68,24 @@ class SeqUse:
 
 
 @dataclass(frozen=True, slots=True)
+class PresentationStep:
+    """A judged frame's part in the verdict on its presentation.
+
+    Attributes:
+        key_id: of the key that proved the frame.
+        presentation_id: as the camera tracks it.
+        evidence: log likelihood ratio, nats: above 0 for a frame that was accepted.
+        verdicts: bytes of the field `p`, and `s`, of what this frame may bring about: what itself
+            speaks for, `undecided` and `too_many_attempts`.
+    """
+
+    key_id: str
+    presentation_id: str
+    evidence: float
+    verdicts: Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One entry's decision, ready to be made visible.
 
@@ -79,6 +97,7 @@ class Commit:
         seq: its use of its seq; None: neither checked nor remembered.
         deadline_ms: Unix ms after which this decision must not be committed; None: never.
         error: why the frame is given up on; it then leaves a dead letter. Empty: it is not.
+        presentation: its part in the verdict on its presentation; needs `camera_id`.
     """
 
     entry: Entry
@@ -88,6 +107,7 @@ class Commit:
     seq: SeqUse | None = None
     deadline_ms: int | None = None
     error: str = ""
+    presentation: PresentationStep | None = None
 
 
 class CommitResult(IntEnum):
@@ -110,7 +130,10 @@ class FrameStream(Protocol):
     """What the pipeline needs of a stream."""
 
     groups: Sequence[Sequence[int]]
-    """The partitions, in shard groups: one for each server that has any, known once joined."""
+    """The partitions, in shard groups: one for each server that had any when it was joined.
+
+    They name the groups from then on; a partition that moves goes over to another one.
+    """
 
     async def join(self) -> None:
         """Become a member of the consumer group, making what is missing; waits for the server."""
@@ -156,6 +179,10 @@ class FrameStream(Protocol):
             COMMITTED, REPLAYED, MEMORY_FULL, BLOCKED, or EXPIRED if the server was away for
             so long that it makes no difference any more.
         """
+        ...
+
+    def group_of(self, partition: int) -> Sequence[int]:
+        """Return the one of `groups` whose server has a partition now."""
         ...
 
     def is_available(self, group: Sequence[int]) -> bool:

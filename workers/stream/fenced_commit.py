@@ -30,6 +30,16 @@ class FencedCommit:
         self._servers = servers
         self._settings = settings
         self._consumer = consumer
+        test = settings.presentation.test
+        self._limits = {
+            "upper": test.upper,
+            "lower": test.lower,
+            "frame_correlation": test.frame_correlation,
+            "max_frames": test.max_frames,
+            "silence_ms": settings.presentation.silence_ms,
+            "max_refused": settings.presentation.max_refused,
+            "refused_ms": round(settings.presentation.refused_s * 1000),
+        }
 
     async def run(
         self,
@@ -74,11 +84,12 @@ class FencedCommit:
             max_camera_decisions=self._settings.max_camera_decisions,
             max_dead_letters=self._settings.max_dead_letters,
             max_seqs=self._settings.max_seqs,
+            presentation=self._limits,
         )
         args = [keys.GROUP, self._consumer, shared, *rows]
         answer = await self._servers.run(script("commit"), names, args)
         for trouble in answer[len(rows) :]:
-            _log.error("a dead letter is lost: %s", trouble.decode(errors="replace"))
+            _log.error("a dead letter or a verdict is lost: %s", trouble.decode(errors="replace"))
         return [_result(each, names[0]) for each in answer[: len(rows)]]
 
     async def admit(self, use: SeqUse, state: ShardGroup) -> CommitResult:
@@ -148,6 +159,17 @@ def _arguments(partition: int, commits: Sequence[Commit]) -> tuple[list[str], li
         if commit.seq is not None:
             row.update(seen=len(names) + 1, seq=str(commit.seq.seq), until_ms=commit.seq.until_ms)
             names.append(keys.seen(partition, commit.seq.camera_id, commit.seq.key_id))
+        if (step := commit.presentation) is not None and commit.camera_id is not None:
+            row["presentation"] = {
+                "state": len(names) + 1,
+                "attempts": len(names) + 2,
+                "evidence": step.evidence,
+                "verdicts": step.verdicts,
+            }
+            names.append(
+                keys.presentation(partition, commit.camera_id, step.key_id, step.presentation_id)
+            )
+            names.append(keys.attempts(partition, commit.camera_id, step.key_id))
         rows.append(packed(**row))
     return names, rows
 

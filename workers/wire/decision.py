@@ -56,7 +56,7 @@ class Decision:
     score: float | None
     threshold: float | None
     modalities: tuple[str, ...]
-    weights: Mapping[str, float]
+    evidence: Mapping[str, float]
     model: str
     replica: str
     batch_size: int
@@ -65,6 +65,7 @@ class Decision:
 
 
 _KEYS = frozenset(each.name for each in fields(Decision))
+_NEEDED = _KEYS - {"quality"}
 
 
 def pack_decision(decision: Decision) -> bytes:
@@ -87,6 +88,8 @@ def unpack_decision(packed: bytes) -> Decision:
     body = msgpack.unpackb(packed)
     if not isinstance(body, dict) or body.pop("v", None) != VERSION:
         raise ValueError("d is not a decision of version 1: update the reader")
+    if not body.keys() >= _NEEDED:
+        raise ValueError(f"d lacks {min(_NEEDED - body.keys())}: it is no decision on a frame")
     body["outcome"] = Outcome(body["outcome"])
     body["reason"] = Reason(body["reason"]) if body["reason"] is not None else None
     body["modalities"] = tuple(body["modalities"])

@@ -4,6 +4,7 @@ The braces are the Redis Cluster hash tag: all keys of one partition share a slo
 can commit across them. The names are a promise to integrators and to ACL files.
 """
 
+import hashlib
 from zlib import crc32
 
 GROUP = "livegate"
@@ -42,6 +43,17 @@ def dead(partition: int) -> str:
 def seen(partition: int, camera_id: str, key_id: str) -> str:
     """Sorted set of the seqs that a camera used lately, under one of its keys."""
     return f"livegate:{{{partition}}}:seen:{camera_id}:{key_id}"
+
+
+def presentation(partition: int, camera_id: str, key_id: str, presentation_id: str) -> str:
+    """Evidence on a presentation so far; it expires by itself."""
+    digest = hashlib.sha256(presentation_id.encode()).hexdigest()[:16]
+    return f"livegate:{{{partition}}}:presentation:{camera_id}:{key_id}:{digest}"
+
+
+def attempts(partition: int, camera_id: str, key_id: str) -> str:
+    """How many presentations were refused lately at a camera; it expires by itself."""
+    return f"livegate:{{{partition}}}:attempts:{camera_id}:{key_id}"
 
 
 def admitted(partition: int, token: str) -> str:

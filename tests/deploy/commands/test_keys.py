@@ -85,7 +85,25 @@ def test_a_deployment_elsewhere_is_never_given_an_invented_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.app, ["camera", "--redis", "redis://127.0.0.1:1"])
-    assert isinstance(result.exception, cli.NoKey)
-    assert "--key-file" in str(result.exception)
+    for where in (("--redis", "redis://127.0.0.1:1"), ("--http", "http://127.0.0.1:1")):
+        result = CliRunner().invoke(cli.app, ["camera", *where])
+        assert isinstance(result.exception, cli.NoKey)
+        assert "--key-file" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_key_file_is_taken_instead_of_the_one_that_was_named(
+    key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys(*args: str) -> Any:
+        return CliRunner().invoke(cli.app, ["keys", *args])
+
+    both = keys("add", "gate-1", "--file", str(key_file), "--folder", str(tmp_path / "site"))
+    assert both.exit_code == 2
+    assert "pass one of them" in both.output
+    assert not key_file.exists()
+    monkeypatch.setenv("LIVEGATE_CAMERA_KEYS", str(key_file))
+    assert keys("add", "gate-1", "--folder", str(tmp_path / "site")).exit_code == 0
+    assert not key_file.exists()
+    assert keys("add", "gate-2").exit_code == 0
+    assert set(read_keys(key_file)) == {"gate-2"}

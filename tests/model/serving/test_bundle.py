@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from model.data.planes import MODALITIES, Planes
+from model.data.planes import Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.bundle import (
     Bundle,
@@ -408,7 +408,8 @@ class TestEngine:
         rows = selftest_rows(bundle.selftest)[:3]
         prediction = engine.predict(rows)
         assert prediction.scores == pytest.approx(bundle.selftest_scores[:3], abs=1e-3)
-        assert prediction.shares.sum(1) == pytest.approx([1, 1, 1], abs=1e-5)
+        odds = np.log(prediction.scores / (1 - prediction.scores))
+        assert prediction.evidence.sum(1) == pytest.approx(odds, abs=1e-3)
         alone = np.concatenate([engine.predict([row]).scores for row in rows])
         assert alone == pytest.approx(prediction.scores, abs=1e-4)
 
@@ -417,8 +418,18 @@ class TestEngine:
         bundle = load_bundle(folder)
         row = selftest_rows(bundle.selftest)[0]
         planes = Planes(**{name: getattr(row, name) for name in present})
-        shares = dict(zip(MODALITIES, Engine(bundle).predict([planes]).shares[0], strict=True))
-        assert {name for name, share in shares.items() if share > 0} <= set(present)
+        assert set(Engine(bundle).predict([planes]).evidence_of(0)) == {"+".join(present)}
+
+    def test_evidence_tells_what_the_score_rests_on(self, tmp_path: Path) -> None:
+        bundle = load_bundle(save_bundle(random_bundle(fusion="evidence"), tmp_path / "additive"))
+        row = selftest_rows(bundle.selftest)[0]
+        whole = Engine(bundle).predict([row])
+        told = whole.evidence_of(0)
+        assert set(told) == {"rgb", "depth", "ir", "rgb+depth", "rgb+ir", "depth+ir"}
+        odds = np.log(whole.scores[0] / (1 - whole.scores[0]))
+        assert sum(told.values()) == pytest.approx(odds, abs=1e-3)
+        lost = Engine(load_bundle(tmp_path / "additive")).predict([Planes(depth=row.depth)])
+        assert lost.evidence_of(0) == {"depth": pytest.approx(told["depth"], abs=1e-3)}
 
     def test_what_does_not_fit_is_refused(self, folder: Path) -> None:
         engine = Engine(load_bundle(folder), max_batch=2)

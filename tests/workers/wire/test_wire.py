@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.wire.decision import Decision, Outcome, Reason, pack_decision, unpack_decision
+from tests.workers.wire.told import DECISION, FRAME, KEY, VERDICT, body
+from workers.wire.decision import pack_decision, unpack_decision
 from workers.wire.frame import (
-    EncodedPlane,
-    Frame,
     pack_frame,
     peek_camera_id,
     take_fields,
     unpack_frame,
+)
+from workers.wire.presentation import (
+    pack_verdict,
+    unpack_verdict,
 )
 from workers.wire.refusal import (
     FrameRefused,
@@ -32,43 +35,6 @@ from workers.wire.refusal import (
 from workers.wire.signing import sign
 
 GOLDEN = Path(__file__).parent / "golden"
-KEY = bytes(range(32))
-FRAME = Frame(
-    camera_id="gate-1",
-    seq=2**64 - 1,
-    captured_at_ms=1_700_000_000_123,
-    planes={
-        "rgb": EncodedPlane("jpeg", b"\xff\xd8\xff"),
-        "depth": EncodedPlane("raw", bytes(range(8)), (2, 2), 0.5),
-        "ir": EncodedPlane("png", b"\x89PNG"),
-    },
-    presentation_id="someone",
-    face_box=(8.0, 9.5, 48.0, 50.0),
-)
-DECISION = Decision(
-    camera_id="gate-1",
-    seq=7,
-    presentation_id=None,
-    entry_id="1700000000200-0",
-    captured_at_ms=1_700_000_000_123,
-    decided_at_ms=1_700_000_000_250,
-    outcome=Outcome.NO_DECISION,
-    reason=Reason.EXPIRED,
-    score=None,
-    threshold=None,
-    modalities=("rgb", "ir"),
-    weights={"rgb": 0.25, "ir": 0.75},
-    model="rendered-small@0123456789ab",
-    replica="r1",
-    batch_size=3,
-    timing_ms={"queue": 1.5, "total": 9.0},
-)
-
-
-def body(**changes: Any) -> dict[str, Any]:
-    unpacked: dict[str, Any] = msgpack.unpackb(pack_frame(FRAME))
-    unpacked.update(changes)
-    return {key: value for key, value in unpacked.items() if value is not ...}
 
 
 class TestGolden:
@@ -88,6 +54,17 @@ class TestGolden:
         golden = (GOLDEN / "decision-v1.msgpack").read_bytes()
         assert pack_decision(DECISION) == golden
         assert unpack_decision(golden) == DECISION
+
+    def test_verdict(self) -> None:
+        golden = (GOLDEN / "verdict-v1.msgpack").read_bytes()
+        assert pack_verdict(VERDICT) == golden
+        assert unpack_verdict(golden) == VERDICT
+
+    def test_a_decision_and_a_verdict_are_not_mistaken_for_each_other(self) -> None:
+        with pytest.raises(ValueError, match="no decision on a frame"):
+            unpack_decision(pack_verdict(VERDICT))
+        with pytest.raises(ValueError, match="update the reader"):
+            unpack_verdict(pack_decision(DECISION))
 
 
 class TestStrictness:

@@ -20,7 +20,7 @@ _FLAGS = {
     "reclaim": "allow-oom,allow-cross-slot-keys",
     "repair_ids": "allow-oom,allow-cross-slot-keys",
 }
-_INCLUDES = {"admit": ("clock", "seq_memory"), "commit": ("clock", "seq_memory")}
+_INCLUDES = {"admit": ("clock", "seq_memory"), "commit": ("clock", "seq_memory", "presentation")}
 
 
 @cache

@@ -2,17 +2,20 @@
 -- consumer still owns it, it is still fresh where that matters, and its seq is new.
 -- KEYS  1 frames, 2 decisions, 3 dead letters, then those that entries name
 -- ARGV  1 group, 2 consumer, 3 packed: {now_ms, max_decisions, max_camera_decisions,
---       max_dead_letters, max_seqs}, then one packed for each entry:
---       {id, decision, signature, error, deadline_ms, camera, seen, seq, until_ms}
---       camera, seen: indices in KEYS of a proven camera's decisions and of its seq memory; they,
---       deadline_ms, seq and until_ms may be missing
+--       max_dead_letters, max_seqs, presentation: {upper, lower, frame_correlation, max_frames,
+--       silence_ms, max_refused, refused_ms}}, then one packed for each entry:
+--       {id, decision, signature, error, deadline_ms, camera, seen, seq, until_ms, presentation}
+--       camera, seen: indices in KEYS of a proven camera's decisions and of its seq memory;
+--       presentation: {state, attempts: indices in KEYS, evidence, verdicts: each {p, s}}, of a
+--       judged frame that belongs to one; they, deadline_ms, seq and until_ms may be missing
 -- Returns for each entry a result, or the text of an error; then the texts of what went wrong beside
--- that.  Includes: results, clock, seq_memory.
+-- that.  Includes: results, clock, seq_memory, presentation.
 --
 -- A script that fails half-way is not rolled back. So what every entry needs is tried before the
 -- first write, an entry's own writes are undone if one of them is refused, and the frame is acked
 -- and deleted last: a failure leaves a frame that is tried again, never one without a decision,
--- and never two decisions. A dead letter tells more of a decision; it does not stand in its way.
+-- and never two decisions. A dead letter tells more of a decision, a presentation's verdict builds on
+-- it; neither stands in its way.
 local frames, decisions, dead = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, shared = ARGV[1], ARGV[2], cmsgpack.unpack(ARGV[3])
 
@@ -36,30 +39,53 @@ local now_ms = later_of(math.max(shared.now_ms, newest_ms))
 
 local at_now, troubles = string.format('%.0f-*', now_ms), {}
 
-local function write(entry, camera_decisions, seen)
+-- What makes entries of streams, and can take them back.
+local function writing()
   local undo = {}
-  local signed = entry.signature ~= '' and {'s', entry.signature} or {}
   local function add(key, max, ...)
-    local id = redis.pcall('XADD', key, 'MAXLEN', '~', max, at_now, 'd', entry.decision, ...)
+    local id = redis.pcall('XADD', key, 'MAXLEN', '~', max, at_now, ...)
     if refusal(id) and id.err:find('equal or smaller') then -- than one that is there no more
-      id = redis.pcall('XADD', key, 'MAXLEN', '~', max, '*', 'd', entry.decision, ...)
+      id = redis.pcall('XADD', key, 'MAXLEN', '~', max, '*', ...)
     end
     if refusal(id) then return key .. ': ' .. id.err end
     undo[#undo + 1] = {'XDEL', key, id}
   end
+  local function take_back()
+    for at = #undo, 1, -1 do redis.pcall(unpack(undo[at])) end
+  end
+  return undo, add, take_back
+end
+
+-- Make the same fields visible in the streams of the partition and, if it is proven, of the camera.
+local function publish(add, camera_decisions, ...)
+  return add(decisions, shared.max_decisions, ...)
+    or (camera_decisions and add(camera_decisions, shared.max_camera_decisions, ...))
+end
+
+local function write(entry, camera_decisions, seen)
+  local undo, add, take_back = writing()
+  local signed = entry.signature ~= '' and {'s', entry.signature} or {}
   local failure
   if entry.seq then
     failure = remember_seq(seen, entry.seq, entry.until_ms, now_ms)
     undo[#undo + 1] = {'ZREM', seen, entry.seq}
   end
-  failure = failure or add(decisions, shared.max_decisions, unpack(signed))
-    or (camera_decisions and add(camera_decisions, shared.max_camera_decisions, unpack(signed)))
-  if not failure then
-    troubles[#troubles + 1] = entry.error ~= ''
-      and add(dead, shared.max_dead_letters, 'error', entry.error) or nil
-    return nil
+  failure = failure or publish(add, camera_decisions, 'd', entry.decision, unpack(signed))
+  if failure then
+    take_back()
+    return failure
   end
-  for at = #undo, 1, -1 do redis.pcall(unpack(undo[at])) end
+  if entry.error ~= '' then
+    troubles[#troubles + 1] =
+      add(dead, shared.max_dead_letters, 'd', entry.decision, 'error', entry.error)
+  end
+end
+
+local function tell(camera_decisions, verdict)
+  local _, add, take_back = writing()
+  local signed = verdict[2] ~= '' and {'s', verdict[2]} or {}
+  local failure = publish(add, camera_decisions, 'p', verdict[1], unpack(signed))
+  if failure then take_back() end
   return failure
 end
 
@@ -72,6 +98,10 @@ local function commit(entry)
   local failure = entry.seq and check_seq(seen, entry.seq, now_ms, shared.max_seqs)
     or write(entry, camera_decisions, seen)
   if failure then return failure end
+  if entry.presentation then
+    troubles[#troubles + 1] = weigh(entry.presentation, shared.presentation, now_ms,
+      function(verdict) return tell(camera_decisions, verdict) end)
+  end
   redis.call('XACK', frames, group, entry.id)
   redis.call('XDEL', frames, entry.id)
   return COMMITTED

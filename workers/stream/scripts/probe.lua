@@ -13,7 +13,7 @@ for _, command in ipairs({
   {'XGROUP', 'DELCONSUMER', frames, group, consumer .. ':none'},
   {'ZADD', absent, 'XX', 1, 'x'}, {'ZREM', absent, 'x'}, {'ZSCORE', absent, 'x'},
   {'ZCOUNT', absent, 0, 0}, {'ZREVRANGE', absent, 0, 0}, {'ZREMRANGEBYSCORE', absent, 0, 0},
-  {'PEXPIREAT', absent, 1}, {'SET', absent, '', 'XX'}, {'HDEL', absent, 'x'},
+  {'PEXPIREAT', absent, 1}, {'SET', absent, '', 'XX'}, {'GET', absent}, {'HDEL', absent, 'x'},
   {'HKEYS', absent}, {'HGETALL', absent}
 }) do
   local answer = redis.pcall(unpack(command))

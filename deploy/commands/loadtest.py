@@ -1,0 +1,294 @@
+"""`livegate loadtest`: how much a deployment holds, and what happens when it is hit."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from deploy.commands.extras import needs
+from deploy.local import home
+
+if TYPE_CHECKING:
+    from loadtest.result import Result
+    from loadtest.scenario.scenario import Scenario
+    from loadtest.search import Found
+    from loadtest.target import Target
+
+app = typer.Typer(
+    name="loadtest", help="How much a deployment holds, and what it does when it is hit.",
+    no_args_is_help=True,
+)  # fmt: skip
+_MISSED, _INVALID = 1, 3
+
+ScenarioName = Annotated[
+    str, typer.Argument(help="A scenario: a TOML file, or the name of a shipped one.")
+]
+Folder = Annotated[
+    Path | None, typer.Option(help="Folder of the deployment, as for `livegate up`.")
+]
+Redis = Annotated[str | None, typer.Option(help="Server of a deployment elsewhere.")]
+Partitions = Annotated[
+    int | None, typer.Option(min=1, max=256, help="With --redis: its partitions; 4, if none.")
+]
+Cluster = Annotated[bool, typer.Option("--cluster", help="With --redis: it is a Redis Cluster.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="With --redis: the keys of the cameras to be; without: unsigned frames."),
+]
+Http = Annotated[str | None, typer.Option(help="With --redis: its ingress, for `through`.")]
+Local = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=64, help="Against replicas that are started for it, so many, without Ray."
+    ),
+]
+Bundle = Annotated[
+    str | None, typer.Option(help="With --local: their bundle; `instant`: a network that is none.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the report; named by date, if none.")]
+Faster = Annotated[
+    float, typer.Option(min=1, max=1000, help="All times of the schedule divided by it.")
+]
+Rate = Annotated[float, typer.Option(min=0.001, max=1000, help="All rates multiplied by it.")]
+
+
+@app.callback()
+def loadtest() -> None:
+    """How much a deployment holds, and what it does when it is hit."""
+
+
+@app.command(name="list")
+@needs("loadtest")
+def list_scenarios() -> None:
+    """List the scenarios that are shipped."""
+    from loadtest.scenario.scenario import load_scenario, shipped
+
+    for name in shipped():
+        typer.echo(f"{name:22} {' '.join(load_scenario(name).about.split())}")
+
+
+@app.command()
+@needs("loadtest")
+def run(
+    scenario: ScenarioName,
+    out: Out = None,
+    faster: Faster = 1.0,
+    rate: Rate = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="End with the result as JSON.")] = False,
+    folder: Folder = None,
+    redis: Redis = None,
+    partitions: Partitions = None,
+    cluster: Cluster = False,
+    key_file: KeyFile = None,
+    http: Http = None,
+    local: Local = None,
+    bundle: Bundle = None,
+) -> None:
+    """Run a scenario and write its report.
+
+    The exit status is 0 if what it promises was kept, 1 if not, and 3 if the run is invalid: if
+    the load itself was the bottleneck, or the account does not agree with the server's.
+    """
+    from loadtest.report.page import write_report
+    from loadtest.report.terminal import summarise, teller
+    from loadtest.scenario.scenario import load_scenario
+
+    console = Console(stderr=as_json)
+    wanted = load_scenario(scenario).scaled(rate, 1 / faster)
+    with target_of(
+        wanted, folder, redis, partitions, cluster, key_file, http, local, bundle
+    ) as target:
+        result = asyncio.run(_run(wanted, target, teller(console)))
+    page = write_report(result, out or _folder(wanted.name))
+    summarise(result, console)
+    console.print(f"\nreport: {page}", soft_wrap=True, highlight=False)
+    if as_json:
+        typer.echo(json.dumps(result.to_json()))
+    if result.verdict != "met":
+        raise typer.Exit(code=_MISSED if result.verdict == "missed" else _INVALID)
+
+
+@app.command()
+@needs("loadtest")
+def search(
+    scenario: ScenarioName = "steady",
+    out: Out = None,
+    seconds: Annotated[float, typer.Option(min=5, help="Steady window of each run, s.")] = 30,
+    from_fps: Annotated[float | None, typer.Option(min=0.1, help="Rate to begin with.")] = None,
+    within_ms: Annotated[float | None, typer.Option(min=1, help="Another latency limit.")] = None,
+    precision: Annotated[float, typer.Option(min=0.01, max=0.5, help="Of the rate found.")] = 0.05,
+    folder: Folder = None,
+    redis: Redis = None,
+    partitions: Partitions = None,
+    cluster: Cluster = False,
+    key_file: KeyFile = None,
+    http: Http = None,
+    local: Local = None,
+    bundle: Bundle = None,
+) -> None:
+    """Find the highest rate that keeps the scenario's promise: doubling, then bisecting.
+
+    The exit status is 0 if one was found, 1 if none holds, and 3 if the load itself was the
+    bottleneck.
+    """
+    from loadtest.report.search_page import write_search
+    from loadtest.scenario.scenario import load_scenario
+    from loadtest.search import Step, search
+
+    console = Console()
+    wanted = _for_search(load_scenario(scenario), seconds, from_fps, within_ms)
+
+    def tell(step: Step) -> None:
+        p99 = "-" if step.p99_ms is None else f"{step.p99_ms:.1f}"
+        console.print(
+            f"{step.fps:9.1f} frames/s  {step.verdict:7}  p99 {p99:>8} ms  {step.why}",
+            highlight=False,
+        )
+
+    with target_of(
+        wanted, folder, redis, partitions, cluster, key_file, http, local, bundle
+    ) as target:
+
+        async def go() -> "Found":
+            return await search(
+                wanted,
+                lambda each: _run(each, target, lambda _: None),
+                precision=precision,
+                tell=tell,
+            )
+
+        found = asyncio.run(go())
+    page = write_search(found, out or _folder(f"search-{wanted.name}"))
+    console.print(f"highest rate that holds: {found.best_fps} frames/s", highlight=False)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    if found.stopped:
+        console.print(f"the search ended early {found.stopped}")
+    if found.best_fps is None or found.stopped:
+        raise typer.Exit(code=_INVALID if found.stopped else _MISSED)
+
+
+def _for_search(
+    scenario: "Scenario", seconds: float, from_fps: float | None, within_ms: float | None
+) -> "Scenario":
+    from loadtest.scenario.arrivals import Constant
+
+    slo = scenario.slo
+    if within_ms is not None:
+        within = within_ms / 1000
+        slo = slo.model_copy(update={"within": within, "deadline": max(within, slo.deadline)})
+    fps = from_fps or scenario.arrivals.fps
+    run = scenario.run.model_copy(update={"steady": seconds, "warm_up": min(10.0, seconds / 3)})
+    arrivals = Constant(fps=fps, spacing="poisson")
+    return scenario.model_copy(update={"arrivals": arrivals, "run": run, "slo": slo, "faults": []})
+
+
+@app.command()
+@needs("loadtest")
+def compare(
+    before: Annotated[
+        Path, typer.Argument(help="Result, or folder, of the run that counts as good.")
+    ],
+    after: Annotated[Path, typer.Argument(help="The one that is judged.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="A change within it is none.")
+    ] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Compare two runs of one scenario: is the second one slower, and is that certain?
+
+    The exit status is 0 if it is not, 1 if it is, and 3 if that can't be told, or a run is invalid.
+    """
+    from dataclasses import asdict
+
+    from loadtest.compare import compare as compare_runs
+    from loadtest.result import read_result
+
+    first, second = (
+        read_result(each / "result.json" if each.is_dir() else each) for each in (before, after)
+    )
+    found = compare_runs(first, second, tolerance)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        low, high = found.interval
+        typer.echo(
+            f"{found.outcome}: p{found.percentile:g} {found.before_ms:g} ms, then "
+            f"{found.after_ms:g} ms: {found.ratio:.3f} times, 95 % interval {low:.3f} to {high:.3f}"
+        )
+        for note in found.notes:
+            typer.echo(f"  {note}")
+    is_valid = first.is_valid and second.is_valid
+    if found.outcome == "regressed":
+        raise typer.Exit(code=_MISSED)
+    if found.outcome == "unclear" or not is_valid:
+        raise typer.Exit(code=_INVALID)
+
+
+async def _run(scenario: "Scenario", target: "Target", tell: Any) -> "Result":  # noqa: ANN401
+    """Run a scenario; Ctrl-C ends the sending, and what was sent is still accounted for."""
+    from deploy.local.signals import stop_signals
+    from loadtest.run import run_scenario
+
+    stop = asyncio.Event()
+    for number in stop_signals():
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return await run_scenario(scenario, target, tell, stop)
+
+
+@contextmanager
+def target_of(
+    scenario: "Scenario",
+    folder: Path | None,
+    redis: str | None,
+    partitions: int | None,
+    cluster: bool,
+    key_file: Path | None,
+    http: str | None,
+    local: int | None,
+    bundle: str | None,
+) -> "Iterator[Target]":
+    """Find the deployment that is meant, or start one, while the block runs."""
+    from loadtest.target import Target
+
+    if local is not None and (redis is not None or folder is not None):
+        raise typer.BadParameter("--local starts its own deployment: without --redis and --folder")
+    if bundle is not None and local is None:
+        raise typer.BadParameter("--bundle goes with --local: a deployment has its own")
+    if redis is None and (partitions is not None or cluster or key_file or http):
+        raise typer.BadParameter("--partitions, --cluster, --key-file, --http go with --redis")
+    if local is not None:
+        from deploy.commands.loadtest_local import local_target
+
+        with local_target(scenario, local, bundle) as target:
+            yield target
+    elif redis is not None:
+        yield Target(redis, partitions or 4, cluster, http or "", key_file)
+    else:
+        yield _of_home(home.Home(folder or home.DEFAULT))
+
+
+def _of_home(where: home.Home) -> "Target":
+    from deploy.commands.loadtest_local import UpControls
+    from loadtest.target import Target
+
+    address = where.address()
+    return Target(
+        url=address.redis_url,
+        partitions=address.partitions,
+        cluster=address.cluster,
+        http_url=address.http_url,
+        key_file=Path(address.key_file) if address.key_file else None,
+        may_add_keys=True,
+        controls=UpControls(where),
+        what=f"`livegate up` in {where.folder}",
+    )
+
+
+def _folder(name: str) -> Path:
+    return Path(f"loadtest-{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}")

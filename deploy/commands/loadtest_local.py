@@ -1,0 +1,104 @@
+"""What `livegate loadtest` has in its hands here: a stack of its own, or that of `up`."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.local.config import load_config
+from deploy.local.home import Home
+from deploy.local.ports import free_port
+from deploy.local.processes import descendants, processes
+from deploy.local.server import EmbeddedServer, embedded_server
+from loadtest.faults.proxy import Proxy
+from loadtest.scenario.scenario import Scenario
+from loadtest.stack import Stack
+from loadtest.target import Target
+from workers.settings import WorkerSettings
+from workers.wire.keyring import write_keys
+
+
+class UpControls:
+    """What can be done to a `livegate up` that runs from a folder of this machine."""
+
+    proxy: Proxy | None = None
+    restart_server: Callable[[], None] | None = None
+    swap_model: Callable[[], None] | None = None
+
+    def __init__(self, where: Home) -> None:
+        """Look at nothing yet."""
+        self._lock = where.folder / "lock"
+
+    def replica_pids(self) -> list[int]:
+        """See `Controls.replica_pids`."""
+        return [
+            each.pid for each in self._processes() if each.title.startswith("ray::ServeReplica:")
+        ]
+
+    def server_pids(self) -> list[int]:
+        """See `Controls.server_pids`."""
+        return [each.pid for each in self._processes() if "valkey-server" in each.title]
+
+    def _processes(self) -> list:  # type: ignore[type-arg]
+        try:
+            return descendants(int(self._lock.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return []
+
+
+@contextmanager
+def local_target(scenario: Scenario, num_replicas: int, bundle: str | None) -> Iterator[Target]:
+    """Run a server and replicas without Ray while the block runs."""
+    of_network = any(getattr(each, "of", "") in ("replicas", "both") for each in scenario.faults)
+    with tempfile.TemporaryDirectory(prefix="livegate-") as name:
+        folder = Path(name)
+        write_keys(folder / "camera_keys.json", {})
+        with embedded_server(folder / "server", free_port()) as server:
+            settings = load_config().with_redis(server.url).settings
+            settings = settings.model_copy(update={"camera_keys": folder / "camera_keys.json"})
+            if bundle is not None:
+                settings = settings.model_copy(update={"bundle": bundle})
+            with local_stack(settings, num_replicas, folder, server, proxied=of_network) as stack:
+                target = Target(
+                    url=server.url,
+                    partitions=settings.stream.partitions,
+                    key_file=folder / "camera_keys.json",
+                    may_add_keys=True,
+                    controls=stack,
+                    what=f"{num_replicas} replicas without Ray, bundle {settings.bundle}",
+                )
+                target.camera_keys(scenario.fleet)  # before the replicas look for them
+                yield target
+
+
+@contextmanager
+def local_stack(
+    settings: WorkerSettings,
+    num_replicas: int,
+    folder: Path,
+    server: EmbeddedServer,
+    *,
+    proxied: bool = False,
+) -> Iterator[Stack]:
+    """Run replicas beside a server of this process while the block runs."""
+
+    def restart() -> None:
+        server.kill()
+        server.start()
+
+    def pids() -> list[int]:
+        own = f"{server.port}"
+        return [
+            each.pid
+            for each in processes()
+            if each.parent == os.getpid() and "valkey-server" in each.title and own in each.title
+        ]
+
+    stack = Stack(
+        settings, num_replicas, folder, restart_server=restart, server_pids=pids, proxied=proxied
+    )
+    try:
+        yield stack
+    finally:
+        stack.close()

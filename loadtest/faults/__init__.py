@@ -1,0 +1,1 @@
+"""What is done to a deployment under load, and undone."""

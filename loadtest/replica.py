@@ -1,0 +1,102 @@
+"""One replica as a process of its own, without Ray: the real stream, pipeline and engine.
+
+    python -m loadtest.replica SETTINGS NAME
+
+SETTINGS is JSON of `WorkerSettings`; the bundle `instant` stands for a network that takes a
+millisecond a frame. SIGTERM drains, SIGHUP swaps the model for itself; a pipeline that makes no
+headway ends the process, as Serve would end it.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from loadtest.stack import INSTANT
+from model.data.planes import Planes
+from model.serving.predictor import Prediction, Predictor
+from workers.replica.pipeline import Pipeline
+from workers.replica.progress import PipelineStalled
+from workers.replica.telemetry import Telemetry
+from workers.settings import WorkerSettings
+from workers.stream.redis_stream import RedisStream
+from workers.testing import ConstantPredictor
+from workers.wire.keyring import Keyring
+from workers.wire.signing import AcceptUnsigned
+
+_LOOK_S = 0.2
+_FRAME_S = 0.001
+
+
+class _NoMetrics:
+    """A metrics backend that keeps nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *_, **__: self
+
+    def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        return None
+
+
+class _Instant(ConstantPredictor):
+    def predict(self, planes: Sequence[Planes]) -> Prediction:
+        time.sleep(_FRAME_S * len(planes))
+        self.batches.clear()
+        return super().predict(planes)
+
+
+def _predictor(settings: WorkerSettings) -> Predictor:
+    if settings.bundle == INSTANT:
+        return _Instant(max_batch=settings.max_batch)
+    from model.serving.bundle import find_bundle, load_bundle  # noqa: PLC0415 - takes seconds
+    from model.serving.engine import Engine  # noqa: PLC0415
+
+    bundle = load_bundle(find_bundle(settings.bundle))
+    return Engine(bundle, max_batch=settings.max_batch, num_threads=settings.infer_threads)
+
+
+async def _look_after(pipeline: Pipeline, keyring: Keyring | None) -> None:
+    while True:
+        try:
+            pipeline.check()
+        except PipelineStalled as stalled:
+            print(f"stalled: {stalled}", file=sys.stderr, flush=True)  # noqa: T201 - a log
+            os._exit(3)
+        if keyring is not None:
+            await asyncio.to_thread(keyring.refresh)
+        await asyncio.sleep(_LOOK_S)
+
+
+async def run(settings: WorkerSettings, name: str) -> None:
+    """Work until SIGTERM."""
+    keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
+    pipeline = Pipeline(
+        stream=RedisStream(settings.stream, consumer=name),
+        predictor=_predictor(settings),
+        verifier=keyring or AcceptUnsigned(),
+        telemetry=Telemetry(_NoMetrics(), settings.decode_threads),
+        settings=settings,
+        replica=name,
+    )
+    loop = asyncio.get_running_loop()
+
+    async def swap() -> None:
+        pipeline.predictor = await asyncio.to_thread(_predictor, settings)
+
+    swapping: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGHUP, lambda: swapping.add(loop.create_task(swap())))
+    loop.add_signal_handler(signal.SIGTERM, pipeline.drain)
+    looking = asyncio.create_task(_look_after(pipeline, keyring))
+    await pipeline.run()
+    looking.cancel()
+    with suppress(asyncio.CancelledError):
+        await looking
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
+    asyncio.run(run(WorkerSettings.model_validate_json(sys.argv[1]), sys.argv[2]))
