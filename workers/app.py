@@ -79,13 +79,8 @@ class Worker:
         self._running: asyncio.Task[None] | None = None
         self._swap_error = ""
         self._replica = replica
-        self._ingress = Ingress(
-            self._figures_client,
-            self._keyring or AcceptUnsigned(),
-            settings,
-            self._stream.now_ms,
-        )
-
+        verifier = self._keyring or AcceptUnsigned()
+        self._ingress = Ingress(self._figures_client, verifier, settings, self._stream.now_ms)
         local = Local(self._now_ms, lambda: self._backlog, replica_states, self._troubles)
         self._console = Console(Feed(settings.stream, local), settings.console.token_file)
 
@@ -252,9 +247,9 @@ class Worker:
         return self._stream.now_ms(0) if self._stream.groups else int(time.time() * 1000)
 
     def _troubles(self) -> list[str]:
-        swap = [f"a bundle was not taken over: {self._swap_error}"] if self._swap_error else []
-        away = [] if self._is_redis_available() else ["the server of the streams can't be reached"]
-        return [*away, *self._stream.troubles, *swap]
+        away = "" if self._is_redis_available() else "the server of the streams can't be reached"
+        swap = self._swap_error and f"a bundle was not taken over: {self._swap_error}"
+        return [each for each in (away, *self._stream.troubles, swap) if each]
 
     def _load(self, bundle: str) -> Predictor:
         # Here, not above: Serve imports this module in several processes, and torch takes seconds.

@@ -110,6 +110,8 @@ def write_project(folder: Path, config: Path, image: str, rules: str) -> list[Pa
 def _serve_config(config: Path) -> dict[str, Any]:
     made: dict[str, Any] = copy.deepcopy(yaml.safe_load(config.read_text(encoding="utf-8")))
     made["http_options"] = {"host": "0.0.0.0", "port": _HTTP_PORT}  # noqa: S104 - of a container
+    made.setdefault("logging_config", {"encoding": "JSON"})
+    made["applications"][0].setdefault("logging_config", {"encoding": "JSON"})
     args = made["applications"][0].setdefault("args", {})
     args["camera_keys"] = "/run/secrets/camera_keys.json"
     args["console"] = {"token_file": "/run/secrets/console_token"}
