@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.data.dataset import subsets
-from model.data.planes import PlaneBatch
+from model.data.planes import SUBSETS, PlaneBatch
 from model.data.quality import ANY_QUALITY
 from model.data.tensors import PlaneTensors
 from model.network.mmfcnn import BONA_FIDE, MmfCNN, NetworkConfig
@@ -45,7 +44,7 @@ def random_bundle(name: str = "random", seed: int = 0) -> Bundle:
         network=network,
         crop_margin=0.2,
         quality=ANY_QUALITY,
-        thresholds={"+".join(each): Threshold(float(np.median(scores))) for each in subsets()},
+        thresholds={"+".join(each): Threshold(float(np.median(scores))) for each in SUBSETS},
         selftest=planes,
         selftest_scores=scores,
     )

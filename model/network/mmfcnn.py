@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.data.planes import MODALITIES, DepthKind
+from model.data.planes import MODALITIES, SUBSETS, DepthKind
 from model.data.tensors import PlaneTensors
 from model.errors import SettingError, check_choice, check_number, check_whole
 from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
@@ -27,8 +27,12 @@ from model.network.normalise import (
 )
 
 Gate = Literal["released", "paper"]
-Fusion = Literal["multi", "one", "halfway", "early", "feather"]
-FUSIONS: tuple[Fusion, ...] = ("multi", "one", "halfway", "early", "feather")
+Fusion = Literal[
+    "evidence", "stacked", "heads", "multi", "one", "halfway", "early", "feather"
+]
+# Those of `model.network.evidence`.
+ADDITIVE: tuple[Fusion, ...] = ("evidence", "stacked", "heads")
+FUSIONS: tuple[Fusion, ...] = (*ADDITIVE, "multi", "one", "halfway", "early", "feather")
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 # Columns of the logits, and the labels everywhere in this project.
 ATTACK, BONA_FIDE = 0, 1
@@ -44,8 +48,10 @@ class NetworkConfig:
         views: inputs, a branch each: `rgb`, `depth`, `ir`; the authors add `hsv` and `ycbcr`.
         depth: layers of the ResNet branches, 18 or 34.
         width: factor on all channel counts, [1/64, 4]; these are rounded to multiples of 8.
-        fusion: `multi` is mmfCNN, `one` has its last gated level only; the others are the peers of
-            `model.network.peers`.
+        fusion: `evidence` sums the log odds of each modality and of each pair, `heads` those of the
+            modalities alone, and `stacked` compares pairs without correlation, see
+            `model.network.evidence`; `multi` is mmfCNN, `one` has its last gated level only; the
+            others are the peers of `model.network.peers`.
         gate: `released` (as in the authors' release) or `paper` (a softmax over the modalities).
         depth_mode: how stored depth is normalised, see `model.network.normalise`.
         size: side of the input, [32, 512] px.
@@ -119,15 +125,25 @@ class Output(NamedTuple):
         feature: (B, F) float32, the input of the Average Binary Center loss.
         shares: (B, 3) float32 in [0, 1], weight of each of `model.data.planes.MODALITIES`; rows
             sum to 1.
+        evidence: (B, 7) float32, log odds of bona fide by what they rest on, in the order of
+            `model.data.planes.SUBSETS`; rows sum to the log odds of the score. Where a network does
+            not tell, all of it is with the set of what is present.
     """
 
     logits: Tensor
     feature: Tensor
     shares: Tensor
+    evidence: Tensor
 
 
 class FusionNetwork(nn.Module):
-    """Base of all networks: their shape, their normalisation, and how to run them."""
+    """Base of all networks: their shape, their normalisation, and how to run them.
+
+    Attributes:
+        is_additive: whether a missing modality takes its own evidence away, and nothing else.
+    """
+
+    is_additive = False
 
     def __init__(self, config: NetworkConfig) -> None:
         """Keep the shape; subclasses add the layers."""
@@ -164,6 +180,14 @@ class FusionNetwork(nn.Module):
     def is_present(self, stored: PlaneTensors) -> Tensor:
         """Return which views are present in each row, (B, views) bool."""
         return stored.present[:, [PLANE_OF[view] for view in self.config.views]]
+
+    def whole(self, logits: Tensor, stored: PlaneTensors) -> Tensor:
+        """Return `Output.evidence` of a network that does not tell what its score rests on."""
+        bits = torch.tensor([1 << at for at in range(len(MODALITIES))], device=logits.device)
+        which = (stored.present.long() * bits).sum(1, keepdim=True) - 1
+        is_it = which == torch.arange(len(SUBSETS), device=logits.device)
+        odds = (logits[:, BONA_FIDE] - logits[:, ATTACK]).float()
+        return torch.where(is_it, odds[:, None], odds.new_zeros(()))
 
     def shares(self, levels: list[Tensor], is_present: Tensor) -> Tensor:
         """Return each modality's share, (B, 3): the mean over levels, among what is present.
@@ -290,7 +314,12 @@ class MmfCNN(FusionNetwork):
             shares.append(share)
         feature = self.top(fused[0]).mean((2, 3))
         logits = self.head(torch.sigmoid(self.hidden(feature)))
-        return Output(logits.float(), feature.float(), self.shares(shares, is_present))
+        return Output(
+            logits.float(),
+            feature.float(),
+            self.shares(shares, is_present),
+            self.whole(logits, stored),
+        )
 
     def dead_gates(self, stored: PlaneTensors) -> list[float]:
         """Return, for each level, the part of its channels that the gate closes for all of a batch.

@@ -116,9 +116,13 @@ def _relief(depth_mm: Tensor) -> Tensor:
     side = depth_mm.shape[-1]
     low, high = side // 4, side - side // 4
     middle = depth_mm[:, 0, low:high, low:high].flatten(1)
-    nothing = torch.full_like(middle, torch.nan)
-    median = torch.nanmedian(torch.where(middle > 0, middle, nothing), dim=1).values
-    median = torch.nan_to_num(median, nan=0.0).view(-1, 1, 1, 1)
+    is_known = middle > 0
+    # The lower median. Exported graphs have no `nanmedian`, so holes are sorted to the end.
+    ordered = torch.where(is_known, middle, middle.new_full((), 1e6)).sort(dim=1).values
+    at = (is_known.sum(1, keepdim=True) - 1).clamp_min(0) // 2
+    median = ordered.gather(1, at)
+    median = torch.where(is_known.any(1, keepdim=True), median, median.new_zeros(()))
+    median = median.view(-1, 1, 1, 1)
     return ((median - depth_mm) / _WINDOW_MM).clamp(-1, 1)
 
 

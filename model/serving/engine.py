@@ -71,7 +71,7 @@ class Engine:
         Raises:
             ValueError: no face, too many, or planes of another size.
             model.data.planes.PlaneError: a plane has another dtype or shape.
-            EngineError: a score or a share is not a number.
+            EngineError: a score or its evidence is not a number.
         """
         if not 0 < len(planes) <= self.max_batch:
             raise ValueError(f"1 to {self.max_batch} faces make a batch, not {len(planes)}")
@@ -84,10 +84,10 @@ class Engine:
                 PlaneTensors(*(torch.from_numpy(a).to(self._device) for a in arrays))
             )
             scores = output.logits.softmax(1)[:, BONA_FIDE].cpu().numpy()
-            shares = output.shares.cpu().numpy()
-        if not (np.isfinite(scores).all() and np.isfinite(shares).all()):
+            evidence = output.evidence.cpu().numpy()
+        if not (np.isfinite(scores).all() and np.isfinite(evidence).all()):
             raise EngineError(f"{self.model_id} gave a score that is not a number")
-        return Prediction(scores, shares)
+        return Prediction(scores, evidence)
 
     def _run_selftest(self) -> None:
         rows = selftest_rows(self._bundle.selftest)

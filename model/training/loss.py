@@ -15,14 +15,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.data.composites import PAIRS
+from model.data.planes import MODALITIES, SUBSETS
 from model.errors import check_choice
 from model.network.mmfcnn import ATTACK, BONA_FIDE
 
 AbcForm = Literal["none", "batch", "centre"]
 ABC_FORMS: tuple[AbcForm, ...] = ("none", "batch", "centre")
 
+# Columns of the evidence: modalities alone, and in pairs.
+_ALONE = [SUBSETS.index((name,)) for name in MODALITIES]
+_PAIRS = [SUBSETS.index((MODALITIES[one], MODALITIES[other])) for one, other in PAIRS]
+_ALONE_WEIGHT = 0.5
 _BATCH_WEIGHT, _BATCH_SCALE = 0.1, 1e-3
 _PULL_WEIGHT, _PUSH_WEIGHT, _PUSH_SCALE = 1e-3, 1e-3, 1e-5
+
+
+def evidence_loss(
+    evidence: Tensor, present: Tensor, planes: Tensor, pairs: Tensor, matching: float
+) -> Tensor:
+    """Return the cross-entropy of each modality's and each pair's own log odds, a scalar.
+
+    So each of them says what its own planes show, and not what the others leave it to say.
+
+    Args:
+        evidence: (B, 7) float, see `Output.evidence`.
+        present: (B, 3) bool.
+        planes: (B, 3) int64, what each plane shows: 1 a person, 0 none.
+        pairs: (B, 3) int64, whether pairs of planes are of one presentation: 1, 0, or -1: unknown.
+        matching: weight of the pairs, >= 0.
+    """
+    both = torch.stack([present[:, one] & present[:, other] for one, other in PAIRS], 1)
+    alone = _binary(evidence[:, _ALONE], planes, present)
+    return _ALONE_WEIGHT * alone + matching * _binary(evidence[:, _PAIRS], pairs, both)
+
+
+def _binary(odds: Tensor, label: Tensor, counts: Tensor) -> Tensor:
+    each = functional.binary_cross_entropy_with_logits(
+        odds, label.clamp_min(0).float(), reduction="none"
+    )
+    known = (counts & (label >= 0)).float()
+    return (each * known).sum() / known.sum().clamp_min(1)
 
 
 class AverageBinaryCenterLoss(nn.Module):

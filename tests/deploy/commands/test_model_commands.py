@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -76,7 +77,8 @@ class TestJudge:
             assert found["score"] == pytest.approx(scores[number], abs=1e-3)
             assert (found["decision"], found["reason"], found["faults"]) == (decision, None, [])
             assert (found["score"] >= found["threshold"]) == (decision == "bona_fide")
-            assert sum(found["shares"].values()) == pytest.approx(1, abs=1e-3)
+            odds = np.log(found["score"] / (1 - found["score"]))
+            assert sum(found["evidence"].values()) == pytest.approx(odds, rel=1e-2)
         found = self.judged(*self.files(folder, 1, "rgb")[:-1], tmp_path / "open")
         assert found["modalities"] == ["rgb"]
 
