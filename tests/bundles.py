@@ -8,7 +8,8 @@ import torch
 from model.data.planes import SUBSETS, PlaneBatch
 from model.data.quality import ANY_QUALITY
 from model.data.tensors import PlaneTensors
-from model.network.mmfcnn import BONA_FIDE, MmfCNN, NetworkConfig
+from model.network.config import NetworkConfig
+from model.network.mmfcnn import BONA_FIDE, MmfCNN
 from model.serving.bundle import Bundle, Threshold, save_bundle
 
 SIZE = 64

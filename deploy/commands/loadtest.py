@@ -16,8 +16,8 @@ from deploy.local import home
 
 if TYPE_CHECKING:
     from loadtest.result import Result
-    from loadtest.search import Found
     from loadtest.scenario.scenario import Scenario
+    from loadtest.search import Found
     from loadtest.target import Target
 
 app = typer.Typer(

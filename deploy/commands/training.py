@@ -83,7 +83,7 @@ def train(
     After an interruption, the same command continues the run.
     """
     from model.data.augmentation import Chances
-    from model.network.mmfcnn import NetworkConfig
+    from model.network.config import NetworkConfig
     from model.runs.progress import shown
     from model.training.curves import write_curves
     from model.training.training import TrainingConfig
@@ -154,7 +154,7 @@ def ablate(
     ] = 2,
 ) -> None:
     """Train mmfCNN, its parts and its peers alike, and print the table that compares them."""
-    from model.network.mmfcnn import NetworkConfig
+    from model.network.config import NetworkConfig
     from model.runs.progress import shown
     from model.training.ablation import VARIANTS, AblationConfig, missing_runs
     from model.training.ablation import ablate as run

@@ -15,15 +15,14 @@ from model.data.augmentation import blinded
 from model.data.dataset import Dataset
 from model.data.planes import MODALITIES, SUBSETS, PlaneBatch
 from model.data.quality import faults, measure
-from model.data.tensors import PlaneTensors
+from model.evaluation import bootstrap
+from model.evaluation.bootstrap import Subjects
 from model.evaluation.metrics import (
     Rate,
     bpcer_at_apcer,
     judge,
     refuse_swapped,
 )
-from model.evaluation import bootstrap
-from model.evaluation.bootstrap import Subjects
 from model.evaluation.scoring import evidence, score_all_sets
 from model.network.device import default_device
 from model.network.mmfcnn import FusionNetwork

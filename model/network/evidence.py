@@ -19,8 +19,8 @@ from torch.nn import functional
 from model.data.planes import SUBSETS
 from model.data.tensors import PlaneTensors
 from model.network.blocks import ConvNorm, initialise, stage
-from model.network.mmfcnn import BLOCKS, Branch, FusionNetwork, NetworkConfig, Output
-from model.network.normalise import CHANNELS, PLANE_OF
+from model.network.config import BLOCKS, CHANNELS, PLANE_OF, NetworkConfig
+from model.network.mmfcnn import Branch, FusionNetwork, Output
 
 # Channels of the maps that pairs compare, and px of them that a patch is wide.
 _COMPARED, _PATCH = 8, 8
@@ -36,14 +36,14 @@ class AdditiveEvidence(FusionNetwork):
     def __init__(self, config: NetworkConfig) -> None:
         """Build it with newly initialised weights."""
         super().__init__(config)
-        self.pairs = tuple(
-            (one, other) for other in range(len(config.views)) for one in range(other)
-        ) if config.fusion != "heads" else ()
+        self.pairs = (
+            tuple((one, other) for other in range(len(config.views)) for one in range(other))
+            if config.fusion != "heads"
+            else ()
+        )
         self.alone = nn.ModuleList(_Alone(CHANNELS[view], config) for view in config.views)
         compare = _Stacked if config.fusion == "stacked" else _Correlated
-        self.local = nn.ModuleList(
-            _Local(CHANNELS[view]) for view in config.views if self.pairs
-        )
+        self.local = nn.ModuleList(_Local(CHANNELS[view]) for view in config.views if self.pairs)
         self.together = nn.ModuleList(compare() for _ in self.pairs)
         self.apply(initialise)
 
@@ -72,7 +72,6 @@ class AdditiveEvidence(FusionNetwork):
         logits = torch.stack([-total / 2, total / 2], 1)
         shares = self.shares([is_present.float()], is_present)
         return Output(logits, torch.cat(features, 1).float(), shares, self.by_subset(evidence))
-
 
     def by_subset(self, evidence: Tensor) -> Tensor:
         """Return log odds by the set of modalities that they rest on, see `Output.evidence`."""
@@ -145,7 +144,9 @@ class _Correlated(nn.Module):
         spread = [each.variance.clamp_min(0) + _NO_CONTRAST for each in (one, other)]
         correlation = together * (spread[0] * spread[1]).rsqrt()
         x = torch.cat([correlation, spread[0].log(), spread[1].log()], 1)
-        odds: Tensor = self.head(functional.relu(self.second(functional.relu(self.first(x)))).mean((2, 3)))
+        odds: Tensor = self.head(
+            functional.relu(self.second(functional.relu(self.first(x)))).mean((2, 3))
+        )
         return odds[:, 0].float()
 
 

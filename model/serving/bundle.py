@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from model.data.planes import MODALITIES, DepthKind, PlaneBatch
 from model.data.quality import QualityLimits
 from model.errors import SettingError
-from model.network.mmfcnn import FusionNetwork, NetworkConfig
+from model.network.config import NetworkConfig
+from model.network.mmfcnn import FusionNetwork
 from model.network.peers import build_network
 from model.runs.outputs import whole_folder
 from model.serving.folder import (

@@ -26,8 +26,8 @@ from model.evaluation.evaluation import FPRS
 from model.evaluation.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
 from model.evaluation.scoring import score
 from model.network.blocks import count_parameters
+from model.network.config import Fusion, Gate
 from model.network.device import default_device
-from model.network.mmfcnn import Fusion, Gate
 from model.runs.processes import processes
 from model.runs.stamp import check_stamp
 from model.serving.bundle import load_bundle

@@ -16,9 +16,10 @@ from model.data.planes import MODALITIES
 from model.errors import check_choice, check_number, check_whole
 from model.evaluation.metrics import MetricError, judge
 from model.evaluation.scoring import check_depth_kind, score
+from model.network.config import NetworkConfig
 from model.network.device import default_device, has_bf16
 from model.network.evidence import AdditiveEvidence
-from model.network.mmfcnn import FusionNetwork, MmfCNN, NetworkConfig
+from model.network.mmfcnn import FusionNetwork, MmfCNN
 from model.network.peers import build_network
 from model.runs.outputs import refuse_existing
 from model.runs.progress import Advance, ignore

@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from model.data.planes import MODALITIES, Planes
+from model.data.planes import Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.bundle import (
     Bundle,

@@ -20,7 +20,7 @@ from model.data.planes import MODALITIES, SUBSETS, Planes, crop_planes
 from model.data.readers import DatasetError
 from model.errors import SettingError
 from model.evaluation.scoring import DepthKindMismatch, score
-from model.network.mmfcnn import ADDITIVE, FUSIONS, Fusion, NetworkConfig
+from model.network.config import ADDITIVE, FUSIONS, Fusion, NetworkConfig
 from model.serving.bundle import load_bundle
 from model.serving.engine import Engine
 from model.training.checkpoint import CheckpointError
