@@ -88,7 +88,10 @@ def _moved(name: str) -> Change:
 
 
 KINDS: Mapping[str, Kind] = {
-    **{f"split_{name}": Kind(replaced(name), (at,), 1, weight=3) for at, name in enumerate(MODALITIES)},
+    **{
+        f"split_{name}": Kind(replaced(name), (at,), 1, weight=3)
+        for at, name in enumerate(MODALITIES)
+    },
     **{
         f"covered_{name}": Kind(replaced(name), (at,), 0, source="picture")
         for at, name in enumerate(MODALITIES)
@@ -107,7 +110,13 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
     "split": tuple(f"split_{name}" for name in MODALITIES),
     "covered": tuple(f"covered_{name}" for name in MODALITIES),
     "shifted": tuple(f"shifted_{name}" for name in MODALITIES),
-    "invented": (*(f"noise_{name}" for name in MODALITIES), "grey_as_ir", "ellipsoid", "ellipse", "blobs"),
+    "invented": (
+        *(f"noise_{name}" for name in MODALITIES),
+        "grey_as_ir",
+        "ellipsoid",
+        "ellipse",
+        "blobs",
+    ),
 }
 _NAMES = tuple(KINDS)
 _WEIGHTS = np.array([kind.weight for kind in KINDS.values()])
@@ -169,9 +178,7 @@ def _all_made(
     )
 
 
-def _made(
-    name: str, face: Face, dataset: Dataset, row: int, rng: np.random.Generator
-) -> Made:
+def _made(name: str, face: Face, dataset: Dataset, row: int, rng: np.random.Generator) -> Made:
     kind = KINDS[name]
     lenders = _rows(dataset, kind.source)
     if not len(lenders):

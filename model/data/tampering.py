@@ -214,7 +214,9 @@ def blobs(face: Face, _other: Face, rng: np.random.Generator) -> Face:
     rows, columns = face.depth.shape
     coarse = int(rng.integers(3, 9))
     field = cv2.resize(
-        rng.standard_normal((coarse, coarse), np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC
+        rng.standard_normal((coarse, coarse), np.float32),
+        (columns, rows),
+        interpolation=cv2.INTER_CUBIC,
     )
     far = float(np.median(face.depth[face.depth > 0])) if face.depth.any() else 600.0
     depth = far - rng.uniform(10, 80) * field + rng.normal(0, 2, field.shape)

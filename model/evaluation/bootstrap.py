@@ -98,9 +98,7 @@ class Subjects:
         totals = self.draws @ trials
         drawn = (self.draws @ counted)[totals > 0] / totals[totals > 0]
         by_subject, alone = interval(found.value, drawn), found.interval()
-        return Estimate(
-            found.value, min(by_subject.low, alone[0]), max(by_subject.high, alone[1])
-        )
+        return Estimate(found.value, min(by_subject.low, alone[0]), max(by_subject.high, alone[1]))
 
 
 class Ranking:

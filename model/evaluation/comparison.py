@@ -116,7 +116,9 @@ def _figures(
         return figure
 
     found: dict[str, _Figure] = {"EER": ranking.equal_error}
-    found |= {f"BPCER@FPR={fpr:.0e}": refused(fpr) for fpr, least in FPRS.items() if attacks >= least}
+    found |= {
+        f"BPCER@FPR={fpr:.0e}": refused(fpr) for fpr, least in FPRS.items() if attacks >= least
+    }
     if threshold is not None:
         accepted = scores >= threshold
         found["BPCER"] = share(~accepted, is_bona_fide)

@@ -79,9 +79,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, advance: Advance = ignore) -> Eva
         "subjects": subjects.count,
         "samples": dict(sorted(Counter(dataset.species).items())),
         "subsets": {
-            key: subset_figures(
-                values, dataset, bundle.threshold_for(key.split("+")), subjects
-            )
+            key: subset_figures(values, dataset, bundle.threshold_for(key.split("+")), subjects)
             for key, values in scores.items()
         },
         "non_response": _non_response(dataset, found),
@@ -153,9 +151,7 @@ def with_interval(rate: Rate) -> dict[str, Any]:
     }
 
 
-def evidence_when_blind(
-    network: FusionNetwork, dataset: Dataset
-) -> dict[str, dict[str, float]]:
+def evidence_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, dict[str, float]]:
     """Return the mean evidence of bona fide samples: as they are, and with one plane blind.
 
     A blind plane is present but shows nothing: noise in the dark, or no depth at all. It should
@@ -177,7 +173,9 @@ def evidence_when_blind(
         for name, each in blind.items():
             means[name] = network(each.to(network.device)).evidence.mean(0).tolist()
     return {
-        name: {"+".join(key): round(odds, 4) for key, odds in zip(SUBSETS, row, strict=True) if odds}
+        name: {
+            "+".join(key): round(odds, 4) for key, odds in zip(SUBSETS, row, strict=True) if odds
+        }
         for name, row in means.items()
     }
 

@@ -289,9 +289,7 @@ def _train_epoch(
         value = loss(output.logits, output.feature, label)
         if isinstance(network, AdditiveEvidence):
             labels = batch.planes.to(device), batch.pairs.to(device)
-            value = value + evidence_loss(
-                output.evidence, stored.present, *labels, config.matching
-            )
+            value = value + evidence_loss(output.evidence, stored.present, *labels, config.matching)
         else:
             # Shares explain the gate: a plane that shows nothing must not have a large one.
             blind = (output.shares * batch.is_blind.to(device)).sum(1).mean()
