@@ -23,8 +23,10 @@ def train(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
     fusion: Annotated[
         str,
-        typer.Option(help="`evidence` sums log odds; `multi` is the paper's mmfCNN; other forms and peers: "
-            "`stacked`, `heads`, `one`, `halfway`, `early`, `feather`."),
+        typer.Option(
+            help="`evidence` sums log odds; `multi` is the paper's mmfCNN; other forms and peers: "
+            "`stacked`, `heads`, `one`, `halfway`, `early`, `feather`."
+        ),
     ] = "multi",
     views: Annotated[
         str, typer.Option(help="Inputs, comma-separated: some of rgb, depth, ir, hsv, ycbcr.")

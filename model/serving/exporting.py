@@ -72,5 +72,6 @@ class _WithSoftmax(nn.Module):
         output = self.network(PlaneTensors(rgb, depth, ir, present))
         return output.logits.softmax(1)[:, BONA_FIDE], output.evidence
 
+
 if __name__ == "__main__":
     export(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -115,11 +115,16 @@ def _built(bundle: ServedBundle, folder: Path) -> Path:
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            _build(bundle, path)
+            build_graph(bundle, path)
     return path
 
 
-def _build(bundle: ServedBundle, path: Path) -> None:
+def build_graph(bundle: ServedBundle, path: Path) -> None:
+    """Write a bundle's graph, whole or not at all, from a process of its own.
+
+    Raises:
+        GraphError: it can't be built, or does not give the network's scores.
+    """
     command = [sys.executable, "-m", "model.serving.exporting", str(bundle.folder), str(path)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     try:
