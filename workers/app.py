@@ -19,13 +19,13 @@ from ray import serve
 from ray.serve import metrics
 
 from model.serving.engine import open_engine
-from model.serving.folder import find_bundle
 from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE, BacklogPolicy
 from workers.console.console import Console
 from workers.console.feed import Feed, Local
 from workers.console.states import replica_states
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
+from workers.replica.bundles import resolve_bundle
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import prepare_process
@@ -255,7 +255,7 @@ class Worker:
 
     def _load(self, bundle: str) -> Predictor:
         settings = self._settings
-        return open_engine(find_bundle(bundle), settings.max_batch, settings.infer_threads)
+        return open_engine(resolve_bundle(bundle), settings.max_batch, settings.infer_threads)
 
     def _is_redis_available(self) -> bool:
         return bool(self._stream.groups) and all(

@@ -46,6 +46,8 @@ def serve_config(values: Values, config: dict[str, Any]) -> dict[str, Any]:
     if values.replica.num_gpus:
         options["num_gpus"] = values.replica.num_gpus
     deployment: dict[str, Any] = next(iter(application.get("deployments") or [{}]))
+    if values.bundle is not None:
+        deployment = {**deployment, "user_config": {"bundle": values.bundle}}
     application["deployments"] = [{**deployment, "name": "Worker", "ray_actor_options": options}]
     return made
 
