@@ -44,10 +44,12 @@ def _keep_to_loopback() -> None:
     Source: ray/serve/_private/replica.py, ReplicaActor._on_initialized.
     """
     import ray  # noqa: PLC0415 - the rest of this file is for processes without it, too
-    import ray.serve._private.replica as serve_replica  # noqa: PLC0415
+    import ray.serve._private.replica  # noqa: PLC0415
 
+    serve_replica: Any = ray.serve._private.replica
     add_port: Any = getattr(serve_replica, "add_port_to_grpc_server", None)
-    if add_port is None or ray.util.get_node_ip_address() != _LOOPBACK:
+    node_address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    if add_port is None or node_address != _LOOPBACK:
         return
 
     def add_port_on_loopback(server: Any, address: str) -> Any:  # noqa: ANN401 - Ray's own

@@ -299,3 +299,28 @@ async def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:
         await run.decided_more(0, 5)
         await moving
         await run.decided_more(0, 5)
+
+
+async def test_who_waits_asks_a_server_and_not_each_partition(cluster: Cluster) -> None:
+    settings = settings_of(cluster).model_copy(update={"partitions": 64})
+    stream = RedisStream(settings, "one")
+    await stream.join()
+
+    def num_commands() -> int:
+        nodes = [each.client.info("stats") for each in cluster.nodes if each.is_primary]
+        return sum(int(each["total_commands_processed"]) for each in nodes)
+
+    for group in stream.groups:
+        await stream.read(group, 4)
+        await stream.read(group, 4)
+    before = num_commands()
+    for _ in range(10):
+        for group in stream.groups:
+            assert await stream.read(group, 4) == []
+    assert num_commands() - before < 3 * settings.partitions  # 10 looks at each would be 640
+    partition = 63
+    await add_to(cluster, partition)
+    async with asyncio.timeout(60):
+        while not await stream.read(stream.group_of(partition), 4):
+            pass
+    await stream.leave()
