@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from tests.environments import build_wheel, copy_sources
 from workers.settings import StreamSettings
 
 settings.register_profile("long", max_examples=5000)  # 50 times the usual number
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A process of several that run tests ignores Ctrl-C, and what it starts would do so, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

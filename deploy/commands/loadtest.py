@@ -16,8 +16,8 @@ from deploy.local import home
 
 if TYPE_CHECKING:
     from loadtest.result import Result
-    from loadtest.search import Found
     from loadtest.scenario.scenario import Scenario
+    from loadtest.search import Found
     from loadtest.target import Target
 
 app = typer.Typer(
@@ -29,7 +29,9 @@ _MISSED, _INVALID = 1, 3
 ScenarioName = Annotated[
     str, typer.Argument(help="A scenario: a TOML file, or the name of a shipped one.")
 ]
-Folder = Annotated[Path | None, typer.Option(help="Folder of the deployment, as for `livegate up`.")]
+Folder = Annotated[
+    Path | None, typer.Option(help="Folder of the deployment, as for `livegate up`.")
+]
 Redis = Annotated[str | None, typer.Option(help="Server of a deployment elsewhere.")]
 Partitions = Annotated[
     int | None, typer.Option(min=1, max=256, help="With --redis: its partitions; 4, if none.")
@@ -155,7 +157,10 @@ def search(
 
         async def go() -> "Found":
             return await search(
-                wanted, lambda each: _run(each, target, lambda _: None), precision=precision, tell=tell
+                wanted,
+                lambda each: _run(each, target, lambda _: None),
+                precision=precision,
+                tell=tell,
             )
 
         found = asyncio.run(go())
@@ -186,9 +191,13 @@ def _for_search(
 @app.command()
 @needs("loadtest")
 def compare(
-    before: Annotated[Path, typer.Argument(help="Result, or folder, of the run that counts as good.")],
+    before: Annotated[
+        Path, typer.Argument(help="Result, or folder, of the run that counts as good.")
+    ],
     after: Annotated[Path, typer.Argument(help="The one that is judged.")],
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="A change within it is none.")] = 0.05,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="A change within it is none.")
+    ] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Compare two runs of one scenario: is the second one slower, and is that certain?
@@ -222,7 +231,7 @@ def compare(
 
 
 async def _run(scenario: "Scenario", target: "Target", tell: Any) -> "Result":  # noqa: ANN401
-    """Run a scenario; the first Ctrl-C ends the sending, and what was sent is still accounted for."""
+    """Run a scenario; Ctrl-C ends the sending, and what was sent is still accounted for."""
     from deploy.local.signals import stop_signals
     from loadtest.run import run_scenario
 
@@ -283,4 +292,3 @@ def _of_home(where: home.Home) -> "Target":
 
 def _folder(name: str) -> Path:
     return Path(f"loadtest-{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
-

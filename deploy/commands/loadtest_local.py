@@ -1,4 +1,4 @@
-"""What `livegate loadtest` has in its hands on this machine: a stack of its own, or that of `up`."""
+"""What `livegate loadtest` has in its hands here: a stack of its own, or that of `up`."""
 
 import os
 import tempfile
@@ -32,7 +32,9 @@ class UpControls:
 
     def replica_pids(self) -> list[int]:
         """See `Controls.replica_pids`."""
-        return [each.pid for each in self._processes() if each.title.startswith("ray::ServeReplica:")]
+        return [
+            each.pid for each in self._processes() if each.title.startswith("ray::ServeReplica:")
+        ]
 
     def server_pids(self) -> list[int]:
         """See `Controls.server_pids`."""

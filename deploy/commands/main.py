@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands import deploy, keys, loadtest
+from deploy.commands import capacity, deploy, keys, loadtest
 from deploy.commands import model as science
 from deploy.commands.errors import lines_for
 from deploy.commands.extras import PACKAGE, needs
@@ -38,6 +38,7 @@ app.add_typer(science.app)
 app.add_typer(keys.app)
 app.add_typer(deploy.app)
 app.add_typer(loadtest.app)
+app.add_typer(capacity.app)
 
 
 def _is_redis_url(url: str | None) -> str | None:
