@@ -18,6 +18,8 @@ from fastapi.responses import JSONResponse
 from ray import serve
 from ray.serve import metrics
 
+from model.serving.engine import open_engine
+from model.serving.folder import find_bundle
 from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE, BacklogPolicy
 from workers.console.console import Console
@@ -257,15 +259,8 @@ class Worker:
         return [*away, *self._stream.troubles, *swap]
 
     def _load(self, bundle: str) -> Predictor:
-        # Here, not above: Serve imports this module in several processes, and torch takes seconds.
-        from model.serving.bundle import find_bundle, load_bundle  # noqa: PLC0415
-        from model.serving.engine import Engine  # noqa: PLC0415
-
-        return Engine(
-            load_bundle(find_bundle(bundle)),
-            max_batch=self._settings.max_batch,
-            num_threads=self._settings.infer_threads,
-        )
+        settings = self._settings
+        return open_engine(find_bundle(bundle), settings.max_batch, settings.infer_threads)
 
     def _is_redis_available(self) -> bool:
         return bool(self._stream.groups) and all(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.data.planes import MODALITIES, DepthKind, Planes
+from model.data.planes import MODALITIES, SUBSETS, DepthKind, Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.predictor import Prediction
 from model.serving.presentations import ErrorRates
@@ -311,5 +311,5 @@ class ConstantPredictor:
             raise RuntimeError("made to fail")
         return Prediction(
             scores=np.full(len(planes), self.score, np.float32),
-            shares=np.full((len(planes), len(MODALITIES)), 1 / len(MODALITIES), np.float32),
+            evidence=np.zeros((len(planes), len(SUBSETS)), np.float32),
         )

@@ -13,8 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands import capacity, deploy, keys, loadtest
-from deploy.commands import model as science
+from deploy.commands import bench, capacity, data, deploy, keys, loadtest, model, training
 from deploy.commands.errors import lines_for
 from deploy.commands.extras import PACKAGE, needs
 from deploy.errors import DeployError
@@ -34,10 +33,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(science.app)
+app.add_typer(data.app)
+app.add_typer(training.app)
+app.add_typer(model.app)
 app.add_typer(keys.app)
 app.add_typer(deploy.app)
 app.add_typer(loadtest.app)
+app.add_typer(bench.app)
 app.add_typer(capacity.app)
 
 

@@ -185,14 +185,14 @@ class Judge:
     replica: str
 
     def verdict(
-        self, frame: InFlight, score: float, weights: Mapping[str, float], size: int, now_ms: int
+        self, frame: InFlight, score: float, evidence: Mapping[str, float], size: int, now_ms: int
     ) -> Decided:
         """Decide by the score: `bona_fide` at or above the threshold of the frame's modalities.
 
         Args:
             frame: with planes.
             score: bona fide score in [0, 1].
-            weights: share of each modality, [0, 1].
+            evidence: log odds by modalities, which sum to the score's.
             size: frames in its batch.
             now_ms: the server's clock, Unix ms.
         """
@@ -207,7 +207,7 @@ class Judge:
             outcome=Outcome.BONA_FIDE if is_bona_fide else Outcome.ATTACK,
             score=score,
             threshold=threshold,
-            weights=weights,
+            evidence=evidence,
             batch_size=size,
         )
         rates = frame.predictor.error_rates(modalities)
@@ -242,7 +242,7 @@ class Judge:
             score=None,
             threshold=None,
             modalities=frame.planes.present if frame.planes else (),
-            weights={},
+            evidence={},
             model=predictor.model_id if predictor else "",
             replica=self.replica,
             batch_size=0,

@@ -26,7 +26,6 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from model.data.planes import MODALITIES
 from model.serving.predictor import Prediction, Predictor
 from workers.replica.batching import BatchQueue, Slots
 from workers.replica.committing import Committer, NotCommitted
@@ -251,10 +250,11 @@ class Pipeline:
             failed = WorkerFailed(f"the network failed on it: {error!r:.200}")
             return [self._judge.refusal(batch[0], failed, self._now_ms(batch[0]))]
         decided = []
-        for frame, score, row in zip(batch, prediction.scores, prediction.shares, strict=True):
+        for row, frame in enumerate(batch):
             frame.finish_stage("infer")
-            weights, now_ms = _shares(row), self._now_ms(frame)
-            decided.append(self._judge.verdict(frame, float(score), weights, len(batch), now_ms))
+            score, evidence = float(prediction.scores[row]), prediction.evidence_of(row)
+            now_ms = self._now_ms(frame)
+            decided.append(self._judge.verdict(frame, score, evidence, len(batch), now_ms))
         return decided
 
     def _predict(self, batch: Sequence[InFlight]) -> Prediction:
@@ -309,7 +309,3 @@ class Pipeline:
             self._failure = error
             self._is_draining.set()
             self._is_empty.set()
-
-
-def _shares(row: Sequence[float]) -> dict[str, float]:
-    return {name: round(float(share), 4) for name, share in zip(MODALITIES, row, strict=True)}

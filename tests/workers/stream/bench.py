@@ -166,7 +166,7 @@ def commit_of(entry: Entry, **changes: Any) -> Commit:
         score=0.25,
         threshold=0.5,
         modalities=("rgb",),
-        weights={"rgb": 1.0},
+        evidence={"rgb": 1.0},
         model="m@0",
         replica="r",
         batch_size=1,
