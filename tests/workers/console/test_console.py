@@ -76,6 +76,21 @@ def test_it_goes_on_beyond_the_end_of_a_stream(page: Any) -> None:
     page.wait_for_function("document.querySelector('#link-text').textContent === 'live'")
 
 
+def test_tiles_follow_their_cameras_also_those_that_come_into_sight(page: Any) -> None:
+    def changes(tile: Any) -> None:
+        before = tile.inner_text()
+        for _ in range(600):
+            if tile.inner_text() != before:
+                return
+            page.wait_for_timeout(100)
+        raise AssertionError(f"stays {before}")
+
+    changes(page.locator(".tile").first)
+    page.set_viewport_size({"width": 400, "height": 500})
+    page.locator(".tile").last.scroll_into_view_if_needed()
+    changes(page.locator(".tile").last)
+
+
 def test_it_tells_what_is_wrong_with_cameras(page: Any) -> None:
     page.wait_for_selector('.tile[data-health="silent"]')
     page.click('[data-filter="silent"]')

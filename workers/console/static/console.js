@@ -175,7 +175,7 @@ function addCamera(id, data) {
   item.append(tile);
   tile.addEventListener("click", () => openCamera(id));
   tile.addEventListener("focus", () => activate(id));
-  const camera = { data, item, tile, parts, isNear: true, isStale: false };
+  const camera = { data, item, tile, parts, isNear: !saysNear, isStale: false };
   if (saysNear) {
     item.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
       camera.isNear = !skipped;
