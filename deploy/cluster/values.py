@@ -215,7 +215,11 @@ class Values(Settings):
                 f"replica.num_cpus ({self.replica.num_cpus:g}) must be at most worker.cpu "
                 f"({self.worker.cpu:g}): no pod could hold a replica"
             )
-        hosts = {f"{host}:{port}" for host, port in parse_server_url(self.redis.url).hosts}
+        named = parse_server_url(self.redis.url).hosts
+        service = f"{self.name}-redis"
+        if self.redis.managed and named[0][0].partition(".")[0] != service:
+            raise ValueError(f"redis.url must name {service}, the managed server's Service")
+        hosts = {f"{host}:{port}" for host, port in named}
         if self.gcs is not None and self.gcs.address in hosts:
             raise ValueError("gcs.address must be a Redis of its own, not that of the streams")
         return self

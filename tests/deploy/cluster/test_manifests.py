@@ -219,6 +219,7 @@ def test_what_would_go_wrong_is_told(name: str, manifests: list[Any]) -> None:
         ),
         ("redis:\n  cluster: true\n", r"over.yaml:1: redis: a managed server is a single one"),
         ("replica:\n  num_gpus: 1\n", r"replica.num_gpus \(1\) must be at most worker.gpus \(0\)"),
+        ("name: doors\n", r"redis.url must name doors-redis"),
         ("head:\n  memory: lots\n", r"over.yaml:2: head.memory: .*pattern"),
         ("name: a\nname: b\n", r"over.yaml:2: name: stands twice"),
         ("a: [\n", r"over.yaml:2: not YAML"),
