@@ -173,6 +173,48 @@ def search(
         raise typer.Exit(code=_INVALID if found.stopped else _MISSED)
 
 
+@app.command()
+@needs("mlperf")
+def mlperf(
+    scenario: ScenarioName = "steady",
+    out: Out = None,
+    seconds: Annotated[float, typer.Option(min=5, help="How long.")] = 60,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Rate; the scenario's, if none.")
+    ] = None,
+    within_ms: Annotated[float | None, typer.Option(min=1, help="Another latency limit.")] = None,
+    folder: Folder = None,
+    redis: Redis = None,
+    partitions: Partitions = None,
+    cluster: Cluster = False,
+    key_file: KeyFile = None,
+    local: Local = None,
+    bundle: Bundle = None,
+) -> None:
+    """Measure the same with `loadtest run` and MLPerf LoadGen, one after the other."""
+    from loadtest.mlperf import run_loadgen
+    from loadtest.report.page import write_report
+    from loadtest.scenario.scenario import load_scenario
+
+    console = Console()
+    wanted = _for_search(load_scenario(scenario), seconds, fps, within_ms)
+    where = out or _folder(f"mlperf-{wanted.name}")
+    with target_of(
+        wanted, folder, redis, partitions, cluster, key_file, None, local, bundle
+    ) as target:
+        ours = asyncio.run(_run(wanted, target, lambda _: None))
+        write_report(ours, where)
+        theirs = run_loadgen(wanted, target, where / "loadgen")
+    steady = ours.distribution("steady")
+    p99_ms = steady.at(99) or 0.0
+    console.print(f"loadtest run: {ours.verdict}, p50 {steady.at(50)} ms, p99 {p99_ms:.2f} ms")
+    console.print(
+        f"LoadGen: {theirs.verdict}, p50 {theirs.p50_ms:.2f} ms, p99 {theirs.p99_ms:.2f} ms, "
+        f"{theirs.num_frames} frames, {theirs.num_unanswered} unanswered"
+    )
+    console.print(f"p99 of LoadGen over ours: {theirs.p99_ms / max(p99_ms, 1e-9):.3f}")
+
+
 def _for_search(
     scenario: "Scenario", seconds: float, from_fps: float | None, within_ms: float | None
 ) -> "Scenario":
@@ -185,7 +227,7 @@ def _for_search(
     fps = from_fps or scenario.arrivals.fps
     run = scenario.run.model_copy(update={"steady": seconds, "warm_up": min(10.0, seconds / 3)})
     arrivals = Constant(fps=fps, spacing="poisson")
-    return scenario.model_copy(update={"arrivals": arrivals, "run": run, "slo": slo, "faults": []})
+    return scenario.model_copy(update={"arrivals": arrivals, "run": run, "slo": slo, "faults": ()})
 
 
 @app.command()
