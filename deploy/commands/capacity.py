@@ -61,7 +61,7 @@ def simulate(
             f"{each.point.replica_hours:.0f}",
             f"{each.hours_over_oracle - 1:+.1%}",
             f"{each.point.missed:.4%}",
-            ", ".join(f"{name} {min(of, 1000):.1f}x" for name, of in each.misses_of.items()),
+            ", ".join(f"{name} {_times(of)}" for name, of in each.misses_of.items()),
         )
     console.print(table)
     console.print(
@@ -71,6 +71,10 @@ def simulate(
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
     if not all(each.is_good for each in judgements):
         raise typer.Exit(code=1)
+
+
+def _times(of: float | None) -> str:
+    return "needs more hours" if of is None else f"{of:.0f} times"
 
 
 @app.command()
