@@ -16,6 +16,7 @@ from loadtest.book import Kind
 from loadtest.cameras import Due, SimulatedCamera, Troubles, sending_order
 from loadtest.gallery import GalleryError, open_gallery
 from loadtest.line import FrameLine
+from loadtest.mlperf import run_loadgen
 from loadtest.packets import CameraPackets
 from loadtest.post import PostLine
 from loadtest.run import run_scenario
@@ -244,9 +245,6 @@ async def test_what_the_ingress_answers_is_what_becomes_of_a_frame() -> None:
 
 
 def test_loadgen_measures_the_same_streams(stream_settings: StreamSettings, tmp_path: Path) -> None:
-    pytest.importorskip("mlperf_loadgen")
-    from loadtest.mlperf import run_loadgen
-
     key_file = tmp_path / "keys.json"
     write_keys(key_file, {})
     target = Target(stream_settings.url, 2, key_file=key_file, may_add_keys=True)

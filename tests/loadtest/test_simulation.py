@@ -38,8 +38,6 @@ def test_the_policy_is_the_one_that_serve_runs_however_little_it_remembers() -> 
         rate = max(10.0, rate * draw.uniform(0.97, 1.03))
         backlog = int(max(0, draw.normal(0, 200)))
         needs[float(step)] = replicas_needed(Load(rate, backlog, 100.0), scaling)
-        if step == 0:
-            needs[0.0] = replicas_needed(Load(rate, backlog, 100.0), scaling)
         wanted = scale(current, needs, scaling, float(step))
         said = policy(
             seen(step, arrival_fps=rate, backlog=backlog, wanted=current, service_fps=100.0)
@@ -106,7 +104,7 @@ def test_hpa_doubles_at_most_and_takes_minutes_to_go_down() -> None:
 
 def test_ray_waits_half_a_minute_to_go_up() -> None:
     ray = RayQueue(2.0, 1000)
-    sayings = [ray(seen(now_s, backlog=100.0, wanted=10)) for now_s in range(0, 40)]
+    sayings = [ray(seen(now_s, backlog=100.0, wanted=10)) for now_s in range(40)]
     assert sayings[:30] == [10] * 30
     assert sayings[30] == 50
 
@@ -115,9 +113,7 @@ def test_a_study_judges_the_policy_at_equal_misses_and_at_equal_hours() -> None:
     scaling = settings_for(100_000, FLEET, 0.9)
     points = study(100_000, FLEET, scaling, workloads=("morning-rush",), processes=1)
     (judgement,) = judge(points, scaling)
-    assert judgement.point == run_point(
-        "morning-rush", "livegate", 0.9, 100_000, FLEET, scaling
-    )
+    assert judgement.point == run_point("morning-rush", "livegate", 0.9, 100_000, FLEET, scaling)
     assert 1.0 < judgement.hours_over_oracle < 1.5
     assert set(judgement.misses_of) == {"hpa", "keda", "ray", "fixed"}
 
