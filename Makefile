@@ -21,11 +21,13 @@ demo: .venv/runtime
 test: .venv/dev examples/node/node_modules
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# Replicas, servers and connections killed, stopped and cut by a schedule, on one server and on a
-# cluster; the account of every frame has to come out even.
+# Replicas, servers and connections killed, stopped and cut by a schedule, on one server, on a
+# cluster, with a clock that steps and on real Ray; the account of every frame has to come out even.
 faults: .venv/dev
 	$(BIN)/python -m tests.faults server --faults $(FAULTS)
 	$(BIN)/python -m tests.faults cluster --faults $(FAULTS)
+	$(BIN)/python -m tests.faults clock --faults 60
+	$(BIN)/python -m tests.faults ray --faults $(FAULTS)
 
 # Mutated frames, guided by the code they reach; what breaks a rule is left in build/fuzz.
 fuzz: .venv/fuzz

@@ -76,7 +76,7 @@ class NullReplica:
             score=1.0,
             threshold=0.5,
             modalities=(),
-            weights={},
+            evidence={},
             model="null",
             replica="null",
             batch_size=1,

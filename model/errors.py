@@ -16,9 +16,11 @@
     +-- MetricError           model.evaluation.metrics
     +-- DepthKindMismatch     model.evaluation.scoring
     +-- CalibrationError      model.evaluation.calibration
+    +-- DriftError            model.evaluation.drift
     +-- AuditError            model.evaluation.audit
     +-- CheckpointError       model.training.checkpoint
     +-- TrainingError         model.training.release
+    +-- DomainError           model.training.domains
 
 The command prints each of them as one line; the message says what is wrong and what to do. A
 mistake of the calling code is a plain ValueError or TypeError and keeps its traceback.

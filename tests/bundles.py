@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.data.dataset import subsets
-from model.data.planes import PlaneBatch
+from model.data.planes import SUBSETS, PlaneBatch
 from model.data.quality import ANY_QUALITY
 from model.data.tensors import PlaneTensors
-from model.network.mmfcnn import BONA_FIDE, MmfCNN, NetworkConfig
+from model.network.config import Fusion, NetworkConfig
+from model.network.mmfcnn import BONA_FIDE
+from model.network.peers import build_network
 from model.serving.bundle import Bundle, Threshold, save_bundle
 
 SIZE = 64
@@ -34,9 +35,10 @@ def stored(planes: PlaneBatch) -> PlaneTensors:
     )
 
 
-def random_bundle(name: str = "random", seed: int = 0) -> Bundle:
+def random_bundle(name: str = "random", seed: int = 0, fusion: Fusion = "multi") -> Bundle:
     torch.manual_seed(seed)
-    network = MmfCNN(NetworkConfig(depth=18, width=0.125, size=SIZE)).eval()
+    config = NetworkConfig(depth=18, width=0.125, size=SIZE, fusion=fusion)
+    network = build_network(config).eval()
     planes = random_planes(4)
     with torch.inference_mode():
         scores = network(stored(planes)).logits.softmax(1)[:, BONA_FIDE].numpy()
@@ -45,7 +47,7 @@ def random_bundle(name: str = "random", seed: int = 0) -> Bundle:
         network=network,
         crop_margin=0.2,
         quality=ANY_QUALITY,
-        thresholds={"+".join(each): Threshold(float(np.median(scores))) for each in subsets()},
+        thresholds={"+".join(each): Threshold(float(np.median(scores))) for each in SUBSETS},
         selftest=planes,
         selftest_scores=scores,
     )

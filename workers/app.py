@@ -18,11 +18,17 @@ from fastapi.responses import JSONResponse
 from ray import serve
 from ray.serve import metrics
 
+from model.serving.engine import open_engine
+from model.serving.folder import find_bundle
 from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE, BacklogPolicy
+from workers.console.console import Console
+from workers.console.feed import Feed, Local
+from workers.console.states import replica_states
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
+from workers.replica.process import prepare_process
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import SwapSettings, WorkerSettings
@@ -62,6 +68,7 @@ class Worker:
 
     async def __init__(self, settings: WorkerSettings) -> None:  # type: ignore[misc] # Serve awaits it
         """Make the parts that do not depend on the bundle; `reconfigure` begins the work."""
+        prepare_process()
         self._settings = settings
         self._keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
         replica = f"{serve.get_replica_context().replica_id.unique_id}-{secrets.token_hex(3)}"
@@ -69,7 +76,7 @@ class Worker:
         self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
         self._backlog = NOTHING
         self._far_ids: list[int] = []
-        self._telemetry = Telemetry(metrics, settings.decode_threads)
+        self._telemetry = Telemetry(metrics, settings.decode_threads, settings.deadline_ms)
         self._pipeline: Pipeline
         self._running: asyncio.Task[None] | None = None
         self._swap_error = ""
@@ -80,6 +87,9 @@ class Worker:
             settings,
             self._stream.now_ms,
         )
+
+        local = Local(self._now_ms, lambda: self._backlog, replica_states, self._troubles)
+        self._console = Console(Feed(settings.stream, local), settings.console.token_file)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Begin with the bundle that the deployment has now, or let it take over between batches.
@@ -104,6 +114,7 @@ class Worker:
         else:
             self._pipeline.predictor = predictor
             self._telemetry.swapped(is_done=True)
+        self._telemetry.serves(predictor.model_id)
 
     async def _begin(self, predictor: Predictor) -> None:
         """Start the loop; what makes the server unusable is an error of the start.
@@ -150,6 +161,7 @@ class Worker:
         self._pipeline.drain()
         done, _ = await asyncio.wait([self._running], timeout=self._settings.drain_s)
         self._housekeeping.cancel()
+        await self._console.aclose()
         with suppress(*FAILURES):
             await self._figures_client.aclose()
         if not done:
@@ -233,16 +245,22 @@ class Worker:
         headers = {SIGNATURE_HEADER: signature.hex()} if signature else None
         return Response(told, media_type=kind, headers=headers)
 
-    def _load(self, bundle: str) -> Predictor:
-        # Here, not above: Serve imports this module in several processes, and torch takes seconds.
-        from model.serving.bundle import find_bundle, load_bundle  # noqa: PLC0415
-        from model.serving.engine import Engine  # noqa: PLC0415
+    @_http.api_route("/console{path:path}", methods=["GET", "POST"])
+    async def console(self, request: Request, path: str) -> Response:
+        """Show what is decided, camera by camera; `workers/console/console.py` has the paths."""
+        return await self._console.answer(request, path)
 
-        return Engine(
-            load_bundle(find_bundle(bundle)),
-            max_batch=self._settings.max_batch,
-            num_threads=self._settings.infer_threads,
-        )
+    def _now_ms(self) -> int:
+        return self._stream.now_ms(0) if self._stream.groups else int(time.time() * 1000)
+
+    def _troubles(self) -> list[str]:
+        swap = [f"a bundle was not taken over: {self._swap_error}"] if self._swap_error else []
+        away = [] if self._is_redis_available() else ["the server of the streams can't be reached"]
+        return [*away, *self._stream.troubles, *swap]
+
+    def _load(self, bundle: str) -> Predictor:
+        settings = self._settings
+        return open_engine(find_bundle(bundle), settings.max_batch, settings.infer_threads)
 
     def _is_redis_available(self) -> bool:
         return bool(self._stream.groups) and all(
@@ -262,10 +280,7 @@ class Worker:
                 self._backlog = total(await read_backlog(self._figures_client, partitions))
             self._telemetry.gauge(
                 {
-                    "in_flight": self._pipeline.num_in_flight,
-                    "pending": self._backlog.pending,
-                    "waiting": self._backlog.waiting,
-                    "oldest_age_ms": self._backlog.oldest_age_ms,
+                    "in_flight_frames": self._pipeline.num_in_flight,
                     "service_rate_fps": self._telemetry.service_rate.fps,
                 }
             )

@@ -3,6 +3,9 @@
 `scale` is a pure function; `BacklogPolicy` is what the Serve controller calls with it. The policy
 asks Redis itself, so it works with no replica running at all, and it never makes the controller
 wait: a question is one task that runs between two calls.
+
+There is one policy a deployment, so it is the policy that tells what is of the deployment as a
+whole: its backlog, and each decision with its reasons.
 """
 
 import asyncio
@@ -14,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workers.replica.telemetry import MetricsBackend, present
 from workers.settings import ScalingSettings, StreamSettings
-from workers.stream.backlog import read_backlog, total
+from workers.stream.backlog import Backlog, read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
 
@@ -90,16 +94,74 @@ class ArrivalRate:
         return (count - first) / (at_s - first_s) if at_s > first_s else 0.0
 
 
+class DeploymentGauges:
+    """The metrics of a deployment as a whole."""
+
+    def __init__(self, metrics: MetricsBackend) -> None:
+        """Register the metrics with the backend."""
+        self._added: int | None = None
+        self._gauges = {
+            name: metrics.Gauge(f"livegate_{name}", description, ())
+            for name, description in {
+                "stream_up": "1 while the server of the streams tells its backlog, else 0.",
+                "waiting_frames": "Entries that no replica was given yet.",
+                "pending_frames": "Entries that a replica was given and has not committed yet.",
+                "oldest_frame_age_seconds": "How long the oldest entry has been in the stream.",
+                "arrival_fps": "Frames that arrive a second, as the policy sees it.",
+                "replica_fps": "Frames a second that one replica could do, as the policy sees it.",
+                "replicas_had": "Replicas that there were to be before the last decision.",
+                "replicas_needed": "Replicas that would carry the load now, within the bounds.",
+                "replicas_wanted": "Replicas that there are to be: needed, for long enough.",
+                "replicas_max": "Replicas that there may be at most.",
+            }.items()
+        }
+        self._arrived = metrics.Counter(
+            "livegate_frames_total", "Frames that arrived in the stream.", ()
+        )
+        present(self._arrived, {})
+
+    def saw(self, backlog: Backlog | None) -> None:
+        """Tell the backlog; None: the server does not."""
+        self._gauges["stream_up"].set(0 if backlog is None else 1)
+        if backlog is None:
+            return
+        self._gauges["waiting_frames"].set(backlog.waiting)
+        self._gauges["pending_frames"].set(backlog.pending)
+        self._gauges["oldest_frame_age_seconds"].set(backlog.oldest_age_ms / 1000)
+        if self._added is not None and backlog.added > self._added:
+            self._arrived.inc(backlog.added - self._added)
+        self._added = backlog.added
+
+    def decided(
+        self, load: Load, scaling: ScalingSettings, had: int, needed: int, wanted: int
+    ) -> None:
+        """Tell a decision and its reasons."""
+        for name, value in (
+            ("replicas_max", scaling.max_replicas),
+            ("arrival_fps", load.arrival_fps),
+            ("replica_fps", load.service_fps),
+            ("replicas_had", had),
+            ("replicas_needed", needed),
+            ("replicas_wanted", wanted),
+        ):
+            self._gauges[name].set(value)
+
+
 class BacklogPolicy:
     """The autoscaling policy that `workers.app.build` gives the application."""
 
     def __init__(self, stream: Mapping[str, Any], scaling: Mapping[str, Any]) -> None:
         """Check the settings; nothing is asked yet.
 
+        Serve makes it in its controller, and calls it there.
+
         Args:
             stream: as `workers.settings.StreamSettings`.
             scaling: as `workers.settings.ScalingSettings`.
         """
+        from ray.util import metrics  # noqa: PLC0415 - a simulation of `scale` needs no Ray
+
+        self._gauges = DeploymentGauges(metrics)
         self._stream = StreamSettings.model_validate(stream)
         self._scaling = ScalingSettings.model_validate(scaling)
         self._service_fps = self._scaling.first_service_fps
@@ -130,11 +192,12 @@ class BacklogPolicy:
         load = Load(self._load.arrival_fps, self._load.backlog, self._service_fps)
         if not self._needs:
             self._needs[now_s] = current
-        self._needs[now_s] = replicas_needed(load, scaling)
+        self._needs[now_s] = needed = replicas_needed(load, scaling)
         horizon_s = now_s - max(scaling.upscale_s, scaling.downscale_s)
         oldest_s = max((at_s for at_s in self._needs if at_s <= horizon_s), default=horizon_s)
         self._needs = {at_s: n for at_s, n in self._needs.items() if at_s >= oldest_s}
         wanted = scale(current, self._needs, scaling, now_s)
+        self._gauges.decided(load, scaling, current, needed, wanted)
         if wanted != current:
             _log.info("replicas %d -> %d for %s", current, wanted, load)
         return wanted, {}
@@ -144,9 +207,11 @@ class BacklogPolicy:
             figures = await read_backlog(self._client, range(self._stream.partitions))
         except FAILURES as error:
             self._load = None
+            self._gauges.saw(None)
             _log.warning("the backlog can't be read, replicas stay as they are: %s", error)
             return
         backlog = total(figures)
+        self._gauges.saw(backlog)
         arrival_fps = self._rate.saw(backlog.added, time.monotonic())
         self._load = Load(arrival_fps, backlog.entries, self._service_fps)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.data.planes import MODALITIES, DepthKind, Planes
+from model.data.planes import MODALITIES, SUBSETS, DepthKind, Planes
 from model.data.quality import ANY_QUALITY, QualityLimits
 from model.serving.predictor import Prediction
 from model.serving.presentations import ErrorRates
@@ -110,7 +110,7 @@ class MemoryStream:
         self.groups: Sequence[Sequence[int]] = [tuple(range(server.settings.partitions))]
         self.is_up = True
         self.loses_reply = False  # of the next read or reclaim: what it found comes again
-        self._to_read_again: list[Entry] = []
+        self._to_read_again: dict[EntryKey, Entry] = {}
         self._in_hand: set[EntryKey] = set()
 
     async def join(self) -> None:
@@ -147,11 +147,15 @@ class MemoryStream:
         """See `FrameStream.release`."""
         self._in_hand.discard(entry.key)
         if is_ours:
-            self._to_read_again.append(entry)
+            self._to_read_again[entry.key] = entry
 
     async def admit(self, use: SeqUse) -> CommitResult:
         """See `FrameStream.admit`."""
         return self._use(use) or CommitResult.COMMITTED
+
+    def group_of(self, partition: int) -> Sequence[int]:
+        """See `FrameStream.group_of`."""
+        return self.groups[0]
 
     def is_available(self, group: Sequence[int]) -> bool:
         """See `FrameStream.is_available`."""
@@ -171,7 +175,7 @@ class MemoryStream:
             self._in_hand |= {entry.key for entry in new}
             return new
         self.loses_reply = False
-        self._to_read_again += entries
+        self._to_read_again |= {entry.key: entry for entry in entries}
         return []
 
     def _take_over(self, group: Sequence[int], slots: int) -> list[Entry]:
@@ -197,8 +201,9 @@ class MemoryStream:
         return row is not None and row.consumer == self.consumer
 
     def _take(self, group: Sequence[int], slots: int) -> list[Entry]:
-        again = [entry for entry in self._to_read_again if self._is_mine(entry)]
-        taken, self._to_read_again = again[:slots], again[slots:]
+        again = [entry for entry in self._to_read_again.values() if self._is_mine(entry)]
+        taken = again[:slots]
+        self._to_read_again = {entry.key: entry for entry in again[slots:]}
         for partition in group:
             pending = self.server.pending[partition]
             for entry_id, fields in self.server.entries[partition].items():
@@ -306,5 +311,5 @@ class ConstantPredictor:
             raise RuntimeError("made to fail")
         return Prediction(
             scores=np.full(len(planes), self.score, np.float32),
-            shares=np.full((len(planes), len(MODALITIES)), 1 / len(MODALITIES), np.float32),
+            evidence=np.zeros((len(planes), len(SUBSETS)), np.float32),
         )

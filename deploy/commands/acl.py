@@ -8,15 +8,7 @@ import typer
 from deploy.cluster.acl import Account, write_acl
 from workers.wire.keyring import read_keys
 
-app = typer.Typer(name="deploy", help="What a cluster is given.", no_args_is_help=True)
 
-
-@app.callback()
-def deploy() -> None:
-    """What a cluster is given."""
-
-
-@app.command()
 def acl(
     out: Annotated[Path, typer.Argument(help="Folder for the ACL file and the passwords.")],
     key_file: Annotated[

@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands import acl, capacity, keys, loadtest
-from deploy.commands import model as science
+from deploy.commands import bench, capacity, data, deploy, keys, loadtest, model, training
 from deploy.commands.errors import lines_for
 from deploy.commands.extras import PACKAGE, needs
 from deploy.errors import DeployError
 from deploy.local import home
+from deploy.local.ports import METRICS_PORT
 from workers.wire.frame import CAMERA_ID
 from workers.wire.server_url import ServerUrlError, parse_server_url
 
@@ -33,10 +33,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(science.app)
+app.add_typer(data.app)
+app.add_typer(training.app)
+app.add_typer(model.app)
 app.add_typer(keys.app)
-app.add_typer(acl.app)
+app.add_typer(deploy.app)
 app.add_typer(loadtest.app)
+app.add_typer(bench.app)
 app.add_typer(capacity.app)
 
 
@@ -46,6 +49,12 @@ def _is_redis_url(url: str | None) -> str | None:
             parse_server_url(url)
         except ServerUrlError as error:
             raise typer.BadParameter(str(error)) from error
+    return url
+
+
+def _is_http_url(url: str | None) -> str | None:
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise typer.BadParameter("an HTTP side is named http://host:port or https://host:port")
     return url
 
 
@@ -124,6 +133,9 @@ def up(
             "started if it is on loopback.",
         ),
     ] = None,
+    metrics_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where Prometheus finds the metrics.")
+    ] = METRICS_PORT,
 ) -> None:
     """Start a deployment on this machine: server, Ray and replicas, until Ctrl-C.
 
@@ -132,7 +144,7 @@ def up(
     """
     from deploy.local.up import run_deployment
 
-    run_deployment(home.Home(folder or home.DEFAULT), config, redis, Console())
+    run_deployment(home.Home(folder or home.DEFAULT), config, redis, Console(), metrics_port)
 
 
 @app.command()
@@ -161,6 +173,14 @@ def camera(
             envvar="LIVEGATE_CAMERA_KEY_FILE", help="The camera's key, from `livegate keys export`."
         ),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            callback=_is_http_url,
+            help="HTTP side of a deployment elsewhere: post there, as a camera does that may not "
+            "write to Redis.",
+        ),
+    ] = None,
     folder: Folder = None,
     redis: Redis = None,
     partitions: Partitions = None,
@@ -168,7 +188,7 @@ def camera(
     """Publish frames as a camera does.
 
     A new camera of a deployment on this machine gets a key first. One elsewhere has to know the
-    key already: with --redis, give --key-file.
+    key already: with --redis or --http, give --key-file.
     """
     from deploy.local.signals import stop_event
     from loadtest.playback import play
@@ -178,17 +198,22 @@ def camera(
     if source == RENDERED and depth_unit_mm is not None:
         raise typer.BadParameter(f"--depth-unit-mm is not of {RENDERED}: it has its own")
     where = home.Home(folder or home.DEFAULT)
-    address = _address(folder, redis, partitions)
+    if http is not None and (folder, redis, partitions) != (None, None, None):
+        raise typer.BadParameter("--http is all that names a deployment that is posted to")
+    address = None if http else _address(folder, redis, partitions)
     home.check_camera_id(camera_id)
-    exported = _exported_key(key_file, redis, camera_id)
+    key = _exported_key(key_file, http or redis, camera_id)
     frames = open_source(source, depth_unit_mm or 1.0)
-    sender = Camera(
-        address.redis_url,
-        camera_id,
-        exported or where.key_of(camera_id),
-        partitions=address.partitions,
-        cluster=address.cluster,
-    )
+    if address is None:
+        sender = Camera(str(http), camera_id, key)
+    else:
+        sender = Camera(
+            address.redis_url,
+            camera_id,
+            key or where.key_of(camera_id),
+            partitions=address.partitions,
+            cluster=address.cluster,
+        )
     try:
         play(sender, frames, fps, seconds, stop_event())
     finally:
@@ -266,11 +291,11 @@ def _address(folder: Path | None, redis: str | None, partitions: int | None) -> 
     return home.Home(folder or home.DEFAULT).address()
 
 
-def _exported_key(key_file: Path | None, redis: str | None, camera_id: str) -> bytes | None:
+def _exported_key(key_file: Path | None, elsewhere: str | None, camera_id: str) -> bytes | None:
     """Return the key of a key file, if one is given; a deployment elsewhere needs one."""
     from workers.wire.keyring import read_keys
 
-    if key_file is None and redis is None:
+    if key_file is None and elsewhere is None:
         return None
     exported = {} if key_file is None else read_keys(key_file)
     if camera_id not in exported:

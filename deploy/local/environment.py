@@ -5,6 +5,8 @@ Ray's processes inherit it. A variable that is set already is left alone.
 
 import logging
 import os
+import secrets
+import sys
 
 # Ray gives its parts fixed times to start and to answer. On a machine that is busy with other
 # things they are too short: a proxy that is late by a second is killed and started again, for
@@ -35,10 +37,27 @@ _OTHERS = {
 
 
 def import_ray() -> None:
-    """Set the environment, then import Ray Serve; what it logs below errors is not shown."""
+    """Set the environment, then import Ray Serve; what it logs below errors is not shown.
+
+    Where Ray was imported before, as in tests, it takes neither token nor loopback any more: its
+    processes would not understand each other.
+    """
+    if "ray" not in sys.modules:
+        os.environ.update(_closed())
     for name, value in {**_PATIENT, **_OTHERS}.items():
         os.environ.setdefault(name, value)
     import ray.serve  # noqa: F401, PLC0415 - it reads its environment when it is imported
 
     for logger in ("ray", "ray.serve"):
         logging.getLogger(logger).setLevel(logging.ERROR)
+
+
+def _closed() -> dict[str, str]:
+    """Return what keeps others out of Ray: who may connect to it may run code in it."""
+    # Without it, Ray gives a node the machine's address, and listens on all of them. On other
+    # systems it is off; here, that makes a node of this machine alone.
+    # Source: ray/_private/services.py, get_node_ip_address.
+    closed = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    if "RAY_AUTH_MODE" not in os.environ:  # others on this machine reach loopback, too
+        closed.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    return closed

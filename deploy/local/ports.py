@@ -4,6 +4,9 @@ import socket
 
 from deploy.errors import DeployError
 
+# As KubeRay has it, so that one Prometheus configuration does for both.
+METRICS_PORT = 8080
+
 
 class PortTaken(DeployError):
     """Something listens there already; the message says on which port and what to do."""

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from redis.retry import Retry
 from deploy.errors import DeployError
 from deploy.local.processes import cpu_s_of
 from deploy.local.progress import Patience, Tell, step
+from workers.replica.process import leave_no_core
 
 # What a door depends on: nothing acknowledged is lost when the process dies (an append-only file,
 # written out before each answer), nothing is evicted to make room (noeviction: a full server
@@ -38,6 +39,11 @@ OPTIONS = {
     "maxmemory": "512mb",
     "maxmemory-policy": "noeviction",
     "proto-max-bulk-len": "1mb",
+    # Frames that are decided leave the append-only file when it is rewritten: often, here, and at
+    # each start and stop.
+    "auto-aof-rewrite-percentage": "100",
+    "auto-aof-rewrite-min-size": "8mb",
+    "hide-user-data-from-log": "yes",  # the report of a crash would quote commands
 }
 _PATIENCE_S = 60.0
 _POLL_S = 0.05
@@ -102,6 +108,9 @@ class EmbeddedServer:
                         f"{self._said(log_begins_at)}"
                     )
                 time.sleep(_POLL_S)
+            # What was decided before a crash is in the file still; nobody has to wait for this.
+            with suppress(RedisError):
+                client.execute_command("BGREWRITEAOF")
 
     def kill(self) -> None:
         """End it with SIGKILL, as a crash does; `start` starts it again with its data."""
@@ -111,8 +120,9 @@ class EmbeddedServer:
             self._process = None
 
     def stop(self) -> None:
-        """End it in order; its data is on disk."""
+        """End it in order; its data is on disk, and no frame that was decided."""
         if self._process is not None:
+            self._forget()
             self._process.terminate()
             try:
                 self._process.wait(_STOP_S)
@@ -120,6 +130,18 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+    def _forget(self) -> None:
+        """Rewrite the append-only file without what is not in the server any more."""
+        once = Retry(NoBackoff(), 0)
+        with (
+            redis.Redis.from_url(self.url, socket_timeout=1.0, retry=once) as client,
+            suppress(RedisError),  # it hangs, or has ended: the next start does it
+        ):
+            end_s = time.monotonic() + _STOP_S
+            _wait_for_rewrite(client, end_s)
+            client.execute_command("BGREWRITEAOF")
+            _wait_for_rewrite(client, end_s)
 
     def _started(self) -> "subprocess.Popen[bytes]":
         """Start the process from a thread that lasts.
@@ -154,7 +176,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in the terminal is not for it
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - a system call, no lock is taken
+                preexec_fn=_prepare,  # noqa: PLW1509 - a system call, no lock is taken
             )
 
     def _loaded(self, client: Any, pid: int) -> str:  # noqa: ANN401 - either kind of client
@@ -213,6 +235,15 @@ def _binary() -> str:
     )
 
 
-def _end_with_parent() -> None:
+def _wait_for_rewrite(client: redis.Redis, end_s: float) -> None:
+    while time.monotonic() < end_s:
+        info: Any = client.info("persistence")
+        if not (info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]):
+            return
+        time.sleep(_POLL_S)
+
+
+def _prepare() -> None:
+    leave_no_core()
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

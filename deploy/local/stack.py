@@ -14,6 +14,7 @@ from deploy.local.environment import import_ray
 from deploy.local.processes import descendants
 from deploy.local.progress import Patience, Tell, step
 from deploy.local.signals import block_terminal_signals, keep_handlers
+from workers.replica.process import leave_no_core
 
 _PATIENCE_S = 120.0
 _POLL_S = 0.25
@@ -36,7 +37,9 @@ class RayGone(DeployError):
 
 
 @contextmanager
-def serve_application(config: ServeConfig, tell: Tell = lambda _: None) -> Iterator[None]:
+def serve_application(
+    config: ServeConfig, tell: Tell = lambda _: None, metrics_port: int = 0
+) -> Iterator[None]:
     """Run Ray and the application while the block runs; drain and stop both after it.
 
     A start takes as long as it gets anywhere: on a busy machine, minutes.
@@ -44,17 +47,19 @@ def serve_application(config: ServeConfig, tell: Tell = lambda _: None) -> Itera
     Args:
         config: from `deploy.local.config.load_config`.
         tell: is told what is waited for.
+        metrics_port: where Ray's metrics, and ours among them, are for Prometheus; 0: anywhere.
 
     Raises:
         DeployFailed: the application does not start.
         RayGone: there was no Ray any more to drain the application.
     """
+    leave_no_core()  # nor of any of Ray's processes, which inherit it
     import_ray()
     import ray  # noqa: PLC0415 - after its environment is set
 
     try:
         with step(tell, "Ray"), block_terminal_signals(), keep_handlers():
-            _start_ray()
+            _start_ray(metrics_port)
         with step(tell, "Ray Serve, with its HTTP side"):
             _start_serve(config)
         with step(tell, "the first replica, which loads and tests the model"):
@@ -86,7 +91,7 @@ def replica_states(application: str) -> dict[str, int]:
     return {str(getattr(state, "value", state)): number for state, number in states.items()}
 
 
-def _start_ray() -> None:
+def _start_ray(metrics_port: int) -> None:
     """Start Ray's processes; they end with this one, whatever ends it."""
     import ray  # noqa: PLC0415
 
@@ -98,6 +103,7 @@ def _start_ray() -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
+                _metrics_export_port=metrics_port or None,
             )
         except SystemExit as stop:  # what Ray makes of SIGTERM meanwhile
             raise KeyboardInterrupt from stop

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from deploy.local.config import CONFIG, ConfigError, ServeConfig, load_config
 from deploy.local.home import Address, Home
-from deploy.local.ports import check_port
+from deploy.local.ports import METRICS_PORT, check_port
 from deploy.local.progress import Tell, tell_on
 from deploy.local.server import ServerFailed, embedded_server
 from deploy.local.signals import interrupt_on_stop, stop_event
@@ -27,7 +27,13 @@ _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
 _URL = ("applications", 0, "args", "stream", "url")
 
 
-def run_deployment(home: Home, path: Path | None, redis_url: str | None, console: Console) -> None:
+def run_deployment(
+    home: Home,
+    path: Path | None,
+    redis_url: str | None,
+    console: Console,
+    metrics_port: int = METRICS_PORT,
+) -> None:
     """Run a deployment until Ctrl-C, SIGTERM or the end of its terminal; then drain it.
 
     Args:
@@ -36,6 +42,7 @@ def run_deployment(home: Home, path: Path | None, redis_url: str | None, console
         redis_url: a server that runs; None: the one that the config names, which is started here
             if it is on loopback.
         console: where to tell what happens.
+        metrics_port: where Prometheus finds the metrics.
     """
     interrupt_on_stop()
     tell = tell_on(console)
@@ -48,16 +55,17 @@ def run_deployment(home: Home, path: Path | None, redis_url: str | None, console
         if embedded is None:
             _check_server(config)
         config = _checked(config, home)
+        check_port("metrics", "0.0.0.0", metrics_port, "choose another one with --metrics-port")  # noqa: S104 - Ray's
         server = None
         if embedded is not None:
             host, port = embedded
             server = cleanup.enter_context(
                 embedded_server(home.server_folder, port, host, tell=tell)
             )
-        cleanup.enter_context(serve_application(config, tell))
+        cleanup.enter_context(serve_application(config, tell, metrics_port))
         cleanup.enter_context(home.announced(_address(config)))
         stop = stop_event()
-        _say_where(config, tell)
+        _say_where(config, metrics_port, tell)
         last: dict[str, int] = {}
         while not stop.wait(_LOOK_S):
             if server is not None and not server.is_running:
@@ -150,10 +158,13 @@ def _address(config: ServeConfig) -> Address:
     )
 
 
-def _say_where(config: ServeConfig, tell: Tell) -> None:
+def _say_where(config: ServeConfig, metrics_port: int, tell: Tell) -> None:
     settings = config.settings
     tell(f"frames and decisions: {hidden(settings.stream.url)}")
     tell(f"status:               {config.http_url}/v1/status" if config.http_url else "no HTTP")
+    if config.http_url:
+        tell(f"console:              {config.http_url}/console/")
+    tell(f"metrics:              http://127.0.0.1:{metrics_port}/metrics")
     tell(f"camera keys:          {settings.camera_keys or 'none: unsigned frames are taken'}")
     tell("connect a camera:     livegate camera --id gate-1")
     tell("watch:                livegate decisions --follow")

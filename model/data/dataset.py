@@ -1,14 +1,15 @@
-"""A data set: the face crops of a list file in memory, and their augmentation."""
+"""A data set: the face crops of a list file in memory, or in a file where they are too many."""
 
+import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.data.lists import ListError
@@ -22,10 +23,13 @@ from model.data.planes import (
     crop_planes,
 )
 from model.data.readers import DatasetError, Sample, read_samples
-from model.data.tensors import PlaneTensors
+from model.data.tampering import Face
+from model.data.tensors import PlaneTensors, tensors
 
-# Upper limit of the noise of a sensor in the dark, in grey levels.
-_DARK = 24
+# What is kept around a face box, where all samples have one: room for another box.
+WIDE_MARGIN = 0.4
+# Larger sets lie in a temporary file, of which the system keeps in memory what there is room for.
+_IN_MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,13 @@ class Dataset:
         size: side of the network's input, px.
         where: `file:line` of the list that names each sample.
         files: name of each sample's colour image, relative to the list.
-        planes: (N, S, S) each, uint8 and uint16, with what is present; S is `stored_px(size)`.
+        planes: (N, P, P) each, uint8 and uint16, with what is present; P > `size`.
         label: (N,) int64, 1 = bona fide.
         species: PAI species of each, `bona_fide`, or `attack` where the data set does not tell.
         depth_kind: what the values of `planes.depth` stand for.
+        margin: part of the face box's side that `planes` keep on each side of it.
+        subjects: person whose face each sample shows; where the data set does not tell, the
+            sample's own name. Empty: it tells of none.
     """
 
     size: int
@@ -49,106 +56,125 @@ class Dataset:
     label: NDArray[np.int64]
     species: tuple[str, ...]
     depth_kind: DepthKind = "millimetres"
+    margin: float = CROP_MARGIN
+    subjects: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.label)
 
+    @property
+    def side(self) -> int:
+        """Side of the stored planes, px."""
+        return int(self.planes.ir.shape[1])
+
+    @property
+    def served_margin(self) -> float:
+        """Margin of what `batch` returns, which a served face must have too."""
+        return ((1 + 2 * self.margin) * self.size / self.side - 1) / 2
+
+    @cached_property
+    def rows_of(self) -> dict[str, NDArray[np.int64]]:
+        """Row numbers of each species."""
+        names, which = np.unique(np.array(self.species), return_inverse=True)
+        return {str(name): np.flatnonzero(which == at) for at, name in enumerate(names)}
+
+    def taken(self, rows: NDArray[np.int64]) -> "Dataset":
+        """Return some rows."""
+        planes = self.planes
+        return replace(
+            self,
+            where=tuple(self.where[row] for row in rows),
+            files=tuple(self.files[row] for row in rows),
+            planes=PlaneBatch(
+                planes.rgb[rows], planes.depth[rows], planes.ir[rows], planes.present[rows]
+            ),
+            label=self.label[rows],
+            species=tuple(self.species[row] for row in rows),
+            subjects=tuple(self.subjects[row] for row in rows) if self.subjects else (),
+        )
+
     def thinned(self, every: int) -> "Dataset":
         """Return every `every`-th sample, from the first on."""
-        planes = self.planes
-        return Dataset(
-            size=self.size,
-            where=self.where[::every],
-            files=self.files[::every],
-            planes=PlaneBatch(
-                planes.rgb[::every],
-                planes.depth[::every],
-                planes.ir[::every],
-                planes.present[::every],
-            ),
-            label=self.label[::every],
-            species=self.species[::every],
-            depth_kind=self.depth_kind,
+        return self.taken(np.arange(0, len(self), every))
+
+    def face(self, row: int) -> Face:
+        """Return a sample as a frame with a face box."""
+        planes, box = self.planes, self.side / (1 + 2 * self.margin)
+        start = (self.side - box) / 2
+        return Face(
+            self.species[row],
+            planes.rgb[row],
+            planes.depth[row],
+            planes.ir[row],
+            (start, start, box, box),
         )
 
     def batch(self, rows: NDArray[np.int64]) -> PlaneTensors:
         """Return rows as evaluation uses them: the unchanged middle of each crop."""
-        start = (stored_px(self.size) - self.size) // 2
-        return _stored(self.planes, rows, np.full((len(rows), 2), start), self.size)
+        start = (self.side - self.size) // 2
+        middle = slice(start, start + self.size)
+        planes = self.planes
+        rgb, depth, ir = (
+            np.ascontiguousarray(getattr(planes, name)[rows, middle, middle]) for name in MODALITIES
+        )
+        return tensors(PlaneBatch(rgb, depth, ir, planes.present[rows]))
 
-    def augmented(
-        self, rows: NDArray[np.int64], chances: "Chances", rng: np.random.Generator
-    ) -> tuple[PlaneTensors, torch.Tensor]:
-        """Return rows as training uses them: randomly cropped, flipped, shaded and degraded.
-
-        Crop and flip are the same for all modalities of a sample, so that they stay registered.
+    def window(self, row: int, moved: Sequence[float], zoom: float, face: Face) -> Planes:
+        """Return what a network sees of a face by another face box, as far as it is stored.
 
         Args:
-            rows: (B,) row numbers.
-            chances: probabilities of the degradations.
-            rng: source of all random numbers.
-
-        Returns:
-            The samples, and which of their planes are present but blind, (B, 3) bool.
+            row: of the sample, whose missing modalities stay missing.
+            moved: (right, down), as parts of the face box's side.
+            zoom: factor on the side of the window.
+            face: the sample, or what was made of it.
         """
-        starts = rng.integers(0, stored_px(self.size) - self.size + 1, (len(rows), 2))
-        stored = _stored(self.planes, rows, starts, self.size, rng.random(len(rows)) < 0.5)
-        gain = torch.from_numpy(rng.uniform(0.75, 1.3, (len(rows), 1, 1, 4)).astype(np.float32))
-        shaded = PlaneTensors(
-            rgb=(stored.rgb * gain[..., :3]).clamp(0, 255).to(torch.uint8),
-            depth=stored.depth,
-            ir=(stored.ir * gain[..., 3]).clamp(0, 255).to(torch.uint8),
-            present=_drop(stored.present, chances.dropout, rng),
-        )
-        shaded = _covered(shaded, chances.covering, rng)
-        chosen = torch.from_numpy(rng.integers(0, len(MODALITIES), len(rows)))
-        is_blind = torch.nn.functional.one_hot(chosen, len(MODALITIES)).bool()
-        is_blind &= torch.from_numpy(rng.random(len(rows)) < chances.blinding)[:, None]
-        # At least one plane is left that shows the face.
-        is_blind &= shaded.present & (shaded.present.sum(1) > 1)[:, None]
-        return blinded(shaded, is_blind, rng), is_blind
+        side = min(self.side, round(self.size * zoom))
+        room, box = (self.side - side) / 2, face.box[2]
+        left, top = (room + float(np.clip(part * box, -room, room)) for part in moved)
+        window = (round(left), round(top), side, side)
+        kept = [
+            getattr(face, name) if self.planes.present[row, column] else None
+            for column, name in enumerate(MODALITIES)
+        ]
+        return crop_planes(kept[0], kept[1], kept[2], window, self.size, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Chances:
-    """Probabilities with which training degrades a sample, each in [0, 1].
+def joined(*parts: Dataset) -> Dataset:
+    """Return the samples of several data sets as one; planes of another margin keep it.
 
-    Attributes:
-        dropout: it loses one or two of its modalities.
-        blinding: one of its planes is present but shows nothing.
-        covering: a part of the face is hidden in all modalities alike, because an attack of another
-            species may look bona fide just where those in training do not.
+    Raises:
+        DatasetError: their depth is of different kinds, or their planes of different sizes.
     """
-
-    dropout: float = 0.0
-    blinding: float = 0.0
-    covering: float = 0.0
-
-
-def blinded(stored: PlaneTensors, is_blind: torch.Tensor, rng: np.random.Generator) -> PlaneTensors:
-    """Return samples with some planes replaced by what a blind sensor gives: noise, or no depth.
-
-    Args:
-        stored: B samples.
-        is_blind: (B, 3) bool, the planes to replace.
-        rng: source of the noise.
-    """
-    rgb, depth, ir = is_blind.unbind(1)
-    dark = torch.from_numpy(rng.integers(0, _DARK, (*stored.rgb.shape[:3], 4), np.uint8))
-    return stored._replace(
-        rgb=torch.where(rgb[:, None, None, None], dark[..., :3], stored.rgb),
-        depth=torch.where(depth[:, None, None], torch.zeros_like(stored.depth), stored.depth),
-        ir=torch.where(ir[:, None, None], dark[..., 3], stored.ir),
+    first = parts[0]
+    for part in parts:
+        if (part.depth_kind, part.side) != (first.depth_kind, first.side):
+            raise DatasetError(
+                f"{part.where[0]}: {part.depth_kind} depth in planes of {part.side} px, "
+                f"{first.where[0]} has {first.depth_kind} depth in {first.side} px"
+            )
+    planes, at = room_for(sum(map(len, parts)), first.side), 0
+    for part in parts:
+        for name in (*MODALITIES, "present"):
+            getattr(planes, name)[at : at + len(part)] = getattr(part.planes, name)
+        at += len(part)
+    return replace(
+        first,
+        where=tuple(where for part in parts for where in part.where),
+        files=tuple(file for part in parts for file in part.files),
+        planes=planes,
+        label=np.concatenate([part.label for part in parts]),
+        species=tuple(species for part in parts for species in part.species),
+        subjects=tuple(subject for part in parts for subject in part.subjects or part.files),
     )
 
 
-def stored_px(size: int) -> int:
+def stored_px(size: int, margin: float = CROP_MARGIN) -> int:
     """Return the side, in px, of the stored crops from which training cuts inputs of `size` px.
 
-    Source: the recipe on record, 112 out of 124.
+    Source: the recipe on record, 112 out of 124, for crops with `CROP_MARGIN`.
     """
-    return round(size * 124 / 112)
+    return round(size * 124 / 112 * (1 + 2 * margin) / (1 + 2 * CROP_MARGIN))
 
 
 def load_dataset(path: Path, size: int, *, bona_fide_alone: bool = False) -> Dataset:
@@ -170,19 +196,14 @@ def load_dataset(path: Path, size: int, *, bona_fide_alone: bool = False) -> Dat
         raise ListError(
             f"{path}: {count} of {len(samples)} samples are bona fide: a class is empty"
         )
-    side = stored_px(size)
-    shape = (len(samples), side, side)
-    batch = PlaneBatch(
-        rgb=np.empty((*shape, 3), np.uint8),
-        depth=np.empty(shape, np.uint16),
-        ir=np.empty(shape, np.uint8),
-        present=np.ones((len(samples), len(MODALITIES)), np.bool_),
-    )
+    margin = WIDE_MARGIN if all(sample.face_box for sample in samples) else CROP_MARGIN
+    side = stored_px(size, margin)
+    batch = room_for(len(samples), side)
 
     kinds: list[DepthKind] = ["millimetres"] * len(samples)
 
     def read(row: int) -> None:
-        planes = _read(samples[row], side)
+        planes = _read(samples[row], side, margin)
         kinds[row] = planes.depth_kind
         for name in MODALITIES:
             getattr(batch, name)[row] = getattr(planes, name)
@@ -203,6 +224,8 @@ def load_dataset(path: Path, size: int, *, bona_fide_alone: bool = False) -> Dat
         label=np.array([sample.label for sample in samples], np.int64),
         species=tuple(sample.species for sample in samples),
         depth_kind=kinds[0],
+        margin=margin,
+        subjects=tuple(sample.subject or sample.name for sample in samples),
     )
 
 
@@ -215,61 +238,25 @@ def batches(
         yield order[start : start + size]
 
 
-def _read(sample: Sample, side: int) -> Planes:
+def room_for(count: int, side: int) -> PlaneBatch:
+    """Return room for `count` faces of `side` px; all modalities are said to be there."""
+
+    def plane(dtype: type, *channels: int) -> NDArray[Any]:
+        shape = (count, side, side, *channels)
+        if count * side**2 * 6 <= _IN_MEMORY_BYTES:
+            return np.empty(shape, dtype)
+        # The file has no name: it is gone with the last array that refers to it.
+        with tempfile.TemporaryFile() as file:
+            return np.memmap(file, dtype, "w+", shape=shape)
+
+    present = np.ones((count, len(MODALITIES)), np.bool_)
+    return PlaneBatch(plane(np.uint8, 3), plane(np.uint16), plane(np.uint8), present)
+
+
+def _read(sample: Sample, side: int, margin: float) -> Planes:
     try:
-        return crop_planes(*sample.load(), sample.face_box, side, CROP_MARGIN)
+        return crop_planes(*sample.load(), sample.face_box, side, margin)
     except DatasetError as error:
         raise DatasetError(f"{sample.where}: {error}") from error
     except PlaneError as error:
         raise DatasetError(f"{sample.where}: {sample.name}: {error}") from error
-
-
-def _stored(
-    planes: PlaneBatch,
-    rows: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    size: int,
-    flips: NDArray[np.bool_] | None = None,
-) -> PlaneTensors:
-    steps = np.ones(len(rows), np.int64) if flips is None else np.where(flips, -1, 1)
-
-    def cut(plane: NDArray[Any]) -> torch.Tensor:
-        crops = [
-            plane[row, top : top + size, left : left + size][:, ::step]
-            for row, (top, left), step in zip(rows, starts, steps, strict=True)
-        ]
-        return torch.from_numpy(np.stack(crops))
-
-    return PlaneTensors(
-        cut(planes.rgb), cut(planes.depth), cut(planes.ir), torch.from_numpy(planes.present[rows])
-    )
-
-
-def _drop(present: torch.Tensor, dropout: float, rng: np.random.Generator) -> torch.Tensor:
-    kept = present.clone()
-    for row in np.flatnonzero(rng.random(len(present)) < dropout):
-        there = np.flatnonzero(present[row].numpy())
-        if len(there) > 1:
-            lost = rng.choice(there, rng.integers(1, len(there)), replace=False)
-            kept[row, torch.from_numpy(lost)] = False
-    return kept
-
-
-def _covered(stored: PlaneTensors, covering: float, rng: np.random.Generator) -> PlaneTensors:
-    """Hide a rectangle of some samples: black, and a hole in depth, as outside a plane.
-
-    Source: Zhong et al., Random Erasing Data Augmentation, AAAI 2020.
-    """
-    size = stored.ir.shape[1]
-    for row in np.flatnonzero(rng.random(len(stored.ir)) < covering):
-        height, width = (rng.uniform(0.2, 0.7, 2) * size).astype(int)
-        top, left = rng.integers(0, (size - height + 1, size - width + 1))
-        for plane in (stored.rgb, stored.depth, stored.ir):
-            plane[row, top : top + height, left : left + width] = 0
-    return stored
-
-
-def subsets() -> Iterator[tuple[str, ...]]:
-    """Yield the 7 non-empty sets of modalities, each in the order of `MODALITIES`."""
-    for bits in range(1, 1 << len(MODALITIES)):
-        yield tuple(name for bit, name in enumerate(MODALITIES) if bits >> bit & 1)

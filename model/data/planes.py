@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from model.errors import ModelError
 
 MODALITIES = ("rgb", "depth", "ir")
+# The 7 non-empty sets of modalities, numbered by their bits less one; each in the order above.
+SUBSETS = tuple(
+    tuple(name for bit, name in enumerate(MODALITIES) if bits >> bit & 1)
+    for bits in range(1, 1 << len(MODALITIES))
+)
 # Part of a face box's longer side that is kept on each side of it, where a data set has boxes.
 CROP_MARGIN = 0.2
 _MAX_BOX = 4

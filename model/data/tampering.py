@@ -209,6 +209,32 @@ def shaded_ellipse(face: Face, other: Face, rng: np.random.Generator) -> Face:
     return replace(ellipsoid(face, other, rng), rgb=planes["rgb"], ir=planes["ir"][..., 0])
 
 
+def blobs(face: Face, _other: Face, rng: np.random.Generator) -> Face:
+    """Invent a frame: smooth patches of light and depth, alike in all planes, and no face."""
+    rows, columns = face.depth.shape
+    coarse = int(rng.integers(3, 9))
+    field = cv2.resize(
+        rng.standard_normal((coarse, coarse), np.float32),
+        (columns, rows),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    far = float(np.median(face.depth[face.depth > 0])) if face.depth.any() else 600.0
+    depth = far - rng.uniform(10, 80) * field + rng.normal(0, 2, field.shape)
+    level, swing = rng.uniform(60, 190, 4), rng.uniform(-50, 50, 4)
+    light = {}
+    for name, shape in (("rgb", face.rgb.shape), ("ir", face.ir.shape)):
+        scaled = cv2.resize(field, shape[1::-1])[..., None]
+        at = slice(0, 3) if name == "rgb" else slice(3, 4)
+        picture = level[at] + swing[at] * scaled
+        light[name] = np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+    return replace(
+        face,
+        rgb=light["rgb"],
+        depth=np.clip(depth, 1, 65535).astype(np.uint16),
+        ir=light["ir"][..., 0],
+    )
+
+
 def _bulge(face: Face, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return an ellipsoid's height, 0 to 1, and where it is, in px of depth, about as the face."""
     x, y, w, h = _scaled(face, face.depth)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from model.data.planes import PlaneBatch
+
 
 class PlaneTensors(NamedTuple):
     """A batch as it comes from `model.data.planes.collate`, as tensors.
@@ -24,3 +26,13 @@ class PlaneTensors(NamedTuple):
     def to(self, device: torch.device) -> "PlaneTensors":
         """Return the batch on another device."""
         return PlaneTensors(*(tensor.to(device) for tensor in self))
+
+
+def tensors(batch: PlaneBatch) -> PlaneTensors:
+    """Return a batch as tensors, which share its memory."""
+    return PlaneTensors(
+        torch.from_numpy(batch.rgb),
+        torch.from_numpy(batch.depth),
+        torch.from_numpy(batch.ir),
+        torch.from_numpy(batch.present),
+    )

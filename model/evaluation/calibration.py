@@ -13,11 +13,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.dataset import Dataset, subsets
-from model.data.planes import MODALITIES
+from model.data.dataset import Dataset
+from model.data.planes import MODALITIES, SUBSETS
 from model.errors import ModelError, check_choice, check_number
+from model.evaluation.drift import figures_of, reference_of
 from model.evaluation.metrics import MetricError, Rate, judge, refuse_swapped
-from model.evaluation.scoring import score
+from model.evaluation.scoring import Jitter, score_all_sets
 from model.network.device import default_device
 from model.runs.progress import Advance, ignore
 from model.serving.bundle import Bundle, Threshold
@@ -67,6 +68,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - the goal's three parts are what a cal
     confidence: float = 0.95,
     required: Sequence[str] | None = None,
     advance: Advance = ignore,
+    jitter: Jitter | None = None,
 ) -> Bundle:
     """Return a new version of a bundle, with thresholds that meet a target; not yet saved.
 
@@ -82,6 +84,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - the goal's three parts are what a cal
         required: modalities without which the new version makes no decision; None: those of
             the bundle.
         advance: called with the amount of work done, in sets of modalities.
+        jitter: of the face boxes, as those of a site's detector differ; None: none.
 
     Raises:
         SettingError: an argument breaks its rule.
@@ -101,11 +104,12 @@ def calibrate(  # noqa: PLR0913, PLR0917 - the goal's three parts are what a cal
         raise CalibrationError("APCER needs attack presentations, the list has bona fide alone")
     thresholds: dict[str, Threshold] = {}
     network = bundle.network.to(default_device())
-    for modalities in subsets():
+    scores_of = score_all_sets(network, dataset, advance, jitter)
+    for modalities in SUBSETS:
         key = "+".join(modalities)
         if not set(required) <= set(modalities) or not (has_attacks or key in bundle.thresholds):
             continue
-        scores = score(network, dataset, modalities, advance)
+        scores = scores_of[key]
         if modalities == MODALITIES:
             _refuse_swapped(scores, dataset, bundle)
         made = _threshold(scores, dataset, goal)
@@ -117,9 +121,12 @@ def calibrate(  # noqa: PLR0913, PLR0917 - the goal's three parts are what a cal
                 f"at {target} {rate:g} the other error rate is {other:.1%} with all modalities: "
                 "this bundle does not fit these data"
             )
+    bona_fide = dataset.taken(np.flatnonzero(dataset.label == 1))
+    kept = reference_of(figures_of(scores_of["+".join(MODALITIES)][dataset.label == 1], bona_fide))
     return replace(
         bundle,
         network=network.cpu(),
+        about={**bundle.about, "reference": kept},
         thresholds=thresholds,
         required=tuple(name for name in MODALITIES if name in required),
     )

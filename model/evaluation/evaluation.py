@@ -3,38 +3,38 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from model.data.dataset import Dataset, blinded, subsets
-from model.data.planes import MODALITIES, PlaneBatch
-from model.data.quality import faults, measure
-from model.data.tensors import PlaneTensors
+from model.data.augmentation import blinded
+from model.data.dataset import Dataset
+from model.data.planes import MODALITIES, SUBSETS
+from model.data.quality import faults
+from model.evaluation import bootstrap
+from model.evaluation.bootstrap import Subjects
+from model.evaluation.gates import quality_figures
 from model.evaluation.metrics import (
     Rate,
     bpcer_at_apcer,
-    equal_error,
     judge,
     refuse_swapped,
-    tpr_at_fpr,
 )
-from model.evaluation.scoring import score
+from model.evaluation.scoring import evidence, score_all_sets
 from model.network.device import default_device
 from model.network.mmfcnn import FusionNetwork
 from model.runs.progress import Advance, ignore
-from model.serving.bundle import Bundle, selftest_rows
+from model.serving.bundle import Bundle
 
 # False positive rates at which TPR is stated, and the attack presentations that it takes: about 3
 # of them are then accepted.
 FPRS = {1e-2: 300, 1e-3: 3_000, 1e-4: 30_000}
-# Bona fide samples whose modality shares are averaged.
-_MAX_BLINDED = 256
+# Bona fide samples whose evidence is averaged, and samples whose modalities are taken away.
+_MAX_BLINDED, _MAX_NAMED = 256, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,44 +70,52 @@ def evaluate(bundle: Bundle, dataset: Dataset, advance: Advance = ignore) -> Eva
             score is not a number.
     """
     network = bundle.network.to(default_device())
-    scores = {"+".join(each): score(network, dataset, each, advance) for each in subsets()}
+    scores = score_all_sets(network, dataset, advance)
     refuse_swapped(scores["+".join(MODALITIES)], dataset.label)
-    found = _faults(bundle, dataset)
+    found = tuple(faults(each, bundle.quality) for each in quality_figures(dataset))
+    subjects = Subjects(dataset.subjects or dataset.files)
     figures = {
         "bundle": bundle.model_id,
         "bundle_sha256": bundle.digest,
+        "subjects": subjects.count,
         "samples": dict(sorted(Counter(dataset.species).items())),
         "subsets": {
-            key: subset_figures(values, dataset, bundle.threshold_for(key.split("+")))
+            key: subset_figures(values, dataset, bundle.threshold_for(key.split("+")), subjects)
             for key, values in scores.items()
         },
         "non_response": _non_response(dataset, found),
-        "shares": shares_when_blind(network, dataset),
+        "evidence": evidence_when_blind(network, dataset),
+        "named_first": named_first(network, dataset),
     }
     return Evaluation(bundle, dataset, scores, found, figures)
 
 
 def subset_figures(
-    scores: NDArray[np.float64], dataset: Dataset, threshold: float | None
+    scores: NDArray[np.float64], dataset: Dataset, threshold: float | None, subjects: Subjects
 ) -> dict[str, Any]:
     """Return the rates for one set of modalities; those at a threshold only if there is one.
 
     TPR at a false positive rate pools all attacks, as CASIA-SURF does, and is not stated for fewer
-    attacks than it takes.
+    attacks than it takes. Each half of the subjects is judged by the other half's threshold.
 
     Args:
         scores: (N,) bona fide scores in [0, 1].
         dataset: the N samples.
         threshold: of the bundle, in [0, 1]; None: frames of this set get no decision.
+        subjects: of the samples.
     """
     is_bona_fide = dataset.label == 1
     attacks = int((~is_bona_fide).sum())
-    bpcer20, _ = bpcer_at_apcer(scores, dataset.species, 0.05)
+    # Where the worst species passes in 5 and in 1 % of its presentations.
+    bpcer20, bpcer100 = (bpcer_at_apcer(scores, dataset.species, at)[0] for at in (0.05, 0.01))
+    found = bootstrap.equal_error(scores, is_bona_fide, subjects)
     figures: dict[str, Any] = {
-        "EER": round(equal_error(scores, is_bona_fide)[0], 6),
+        "EER": round(found.value, 6),
+        "EER_interval": [round(found.low, 6), round(found.high, 6)],
         "BPCER20": with_interval(bpcer20),
+        "BPCER100": with_interval(bpcer100),
         "TPR@FPR": {
-            f"{fpr:.0e}": with_interval(tpr_at_fpr(scores, is_bona_fide, fpr)[0])
+            f"{fpr:.0e}": bootstrap.tpr_at_fpr(scores, is_bona_fide, subjects, fpr).rounded()
             if attacks >= needed
             else f"not stated: it takes {needed} attack presentations, there are {attacks}"
             for fpr, needed in FPRS.items()
@@ -116,15 +124,25 @@ def subset_figures(
     if threshold is None:
         return {**figures, "threshold": None}
     report = judge(scores, dataset.species, threshold)
+    names, accepted = np.array(dataset.species), scores >= threshold
+
+    def rate(
+        found: Rate, is_counted: NDArray[np.bool_], is_trial: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        interval = subjects.rate(is_counted, is_trial).rounded()["interval"]
+        return {**with_interval(found), "interval": interval}
+
     return {
         **figures,
         "threshold": round(threshold, 6),
         "APCER": round(report.apcer, 6),
-        "BPCER": with_interval(report.bpcer),
+        "BPCER": rate(report.bpcer, ~accepted, is_bona_fide),
         "ACER": round(report.acer, 6),
-        "APCER_pooled": with_interval(report.apcer_pooled),
+        "APCER_pooled": rate(report.apcer_pooled, accepted, ~is_bona_fide),
         "ACER_pooled": round(report.acer_pooled, 6),
-        "APCER_of": {name: with_interval(rate) for name, rate in report.apcer_of.items()},
+        "APCER_of": {
+            name: rate(each, accepted, names == name) for name, each in report.apcer_of.items()
+        },
     }
 
 
@@ -138,14 +156,14 @@ def with_interval(rate: Rate) -> dict[str, Any]:
     }
 
 
-def shares_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, list[float]]:
-    """Return the mean modality shares of bona fide samples: as they are, and with one plane blind.
+def evidence_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Return the mean evidence of bona fide samples: as they are, and with one plane blind.
 
-    A blind plane is present but shows nothing: noise in the dark, or no depth at all. A fusion that
-    weighs its modalities gives it a smaller share.
+    A blind plane is present but shows nothing: noise in the dark, or no depth at all. It should
+    speak neither for nor against a person.
 
     Returns:
-        Shares in the order of `MODALITIES`, each in [0, 1], by what was done to the samples.
+        Log odds by the modalities that they rest on, by what was done to the samples.
     """
     rows = np.flatnonzero(dataset.label == 1)[:_MAX_BLINDED]
     stored = dataset.batch(rows)
@@ -154,16 +172,36 @@ def shares_when_blind(network: FusionNetwork, dataset: Dataset) -> dict[str, lis
         is_blind = torch.zeros((len(rows), len(MODALITIES)), dtype=torch.bool)
         is_blind[:, column] = True
         blind[f"{name} blind"] = blinded(stored, is_blind, np.random.default_rng(0))
+    network.eval()
+    means = {}
     with torch.inference_mode():
-        return {
-            name: [round(float(share), 4) for share in _mean_shares(network.eval(), each)]
-            for name, each in blind.items()
+        for name, each in blind.items():
+            means[name] = network(each.to(network.device)).evidence.mean(0).tolist()
+    return {
+        name: {
+            "+".join(key): round(odds, 4) for key, odds in zip(SUBSETS, row, strict=True) if odds
         }
+        for name, row in means.items()
+    }
 
 
-def _mean_shares(network: FusionNetwork, stored: PlaneTensors) -> Tensor:
-    shares: Tensor = network(stored.to(network.device)).shares.mean(0)
-    return shares
+def named_first(network: FusionNetwork, dataset: Dataset) -> dict[str, Any] | None:
+    """Return how often the modality that weighs most is the one whose loss moves the score most.
+
+    What weighs is all evidence that rests on a modality, alone and in pairs. The loss is tried, not
+    figured. None for a network that does not tell what its score rests on.
+    """
+    if not network.is_additive:
+        return None
+    some = dataset.thinned(max(1, len(dataset) // _MAX_NAMED))
+    whole = evidence(network, some, MODALITIES)
+    said, moved = [], []
+    for name in MODALITIES:
+        said.append(whole[:, [name in each for each in SUBSETS]].sum(1))
+        kept = [each for each in MODALITIES if each != name]
+        moved.append(whole.sum(1) - evidence(network, some, kept).sum(1))
+    agrees = np.abs(said).argmax(0) == np.abs(moved).argmax(0)
+    return with_interval(Rate(int(agrees.sum()), len(agrees)))
 
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
@@ -180,20 +218,6 @@ def write_scores(evaluation: Evaluation, path: Path) -> None:
             strict=True,
         )
         writer.writerows(columns)
-
-
-def _faults(bundle: Bundle, dataset: Dataset) -> tuple[list[str], ...]:
-    start = (dataset.planes.ir.shape[1] - bundle.config.size) // 2
-    middle = slice(start, start + bundle.config.size)
-    planes = dataset.planes
-    cut = PlaneBatch(
-        planes.rgb[:, middle, middle],
-        planes.depth[:, middle, middle],
-        planes.ir[:, middle, middle],
-        planes.present,
-    )
-    faces = (replace(face, depth_kind=dataset.depth_kind) for face in selftest_rows(cut))
-    return tuple(faults(measure(face), bundle.quality) for face in faces)
 
 
 def _non_response(dataset: Dataset, found: tuple[list[str], ...]) -> dict[str, Any]:

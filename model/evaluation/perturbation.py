@@ -30,7 +30,7 @@ from model.data.tampering import (
     shifted,
     with_holes,
 )
-from model.data.tensors import PlaneTensors
+from model.data.tensors import tensors
 from model.evaluation.metrics import MetricError, Rate
 from model.network.mmfcnn import BONA_FIDE
 from model.serving.bundle import Bundle
@@ -184,10 +184,7 @@ def score_planes(bundle: Bundle, planes: Sequence[Planes]) -> NDArray[np.float64
     """Return the bona fide scores of face crops, (N,)."""
     network, scores = bundle.network.eval(), []
     for start in range(0, len(planes), _BATCH):
-        batch = collate(planes[start : start + _BATCH])
-        stored = PlaneTensors(
-            *(torch.from_numpy(getattr(batch, name)) for name in (*MODALITIES, "present"))
-        )
+        stored = tensors(collate(planes[start : start + _BATCH]))
         with torch.inference_mode():
             logits = network(stored.to(network.device)).logits.double()
         scores.append(logits.softmax(1)[:, BONA_FIDE].cpu().numpy())

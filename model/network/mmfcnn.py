@@ -4,111 +4,23 @@ Source: Kuang et al., Multi-modal Multi-layer Fusion Network with Average Binary
 Face Anti-spoofing, ACM MM 2019, doi 10.1145/3343031.3351001, and facts of its authors' release.
 """
 
-from dataclasses import asdict, dataclass
-from dataclasses import fields as dataclass_fields
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.data.planes import MODALITIES, DepthKind
+from model.data.planes import MODALITIES, SUBSETS
 from model.data.tensors import PlaneTensors
-from model.errors import SettingError, check_choice, check_number, check_whole
 from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
-from model.network.normalise import (
-    CHANNELS,
-    DEPTH_KINDS,
-    DEPTH_MODES,
-    PLANE_OF,
-    VIEWS,
-    DepthMode,
-    Normalise,
-)
+from model.network.config import BLOCKS, CHANNELS, PLANE_OF, Gate, NetworkConfig
+from model.network.normalise import Normalise
 
-Gate = Literal["released", "paper"]
-Fusion = Literal["multi", "one", "halfway", "early", "feather"]
-FUSIONS: tuple[Fusion, ...] = ("multi", "one", "halfway", "early", "feather")
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 # Columns of the logits, and the labels everywhere in this project.
 ATTACK, BONA_FIDE = 0, 1
 # Length of the gate's descriptor of one map.
 _DESCRIPTORS = {"released": 16, "paper": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkConfig:
-    """Shape of a network.
-
-    Attributes:
-        views: inputs, a branch each: `rgb`, `depth`, `ir`; the authors add `hsv` and `ycbcr`.
-        depth: layers of the ResNet branches, 18 or 34.
-        width: factor on all channel counts, [1/64, 4]; these are rounded to multiples of 8.
-        fusion: `multi` is mmfCNN, `one` has its last gated level only; the others are the peers of
-            `model.network.peers`.
-        gate: `released` (as in the authors' release) or `paper` (a softmax over the modalities).
-        depth_mode: how stored depth is normalised, see `model.network.normalise`.
-        size: side of the input, [32, 512] px.
-    """
-
-    views: tuple[str, ...] = ("rgb", "depth", "ir")
-    depth: int = 34
-    width: float = 1.0
-    fusion: Fusion = "multi"
-    gate: Gate = "paper"
-    depth_mode: DepthMode = "face_filled"
-    size: int = 112
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be built.
-
-        Raises:
-            SettingError: a field breaks its rule.
-        """
-        if not isinstance(self.views, tuple) or not self.views:
-            raise SettingError("views", f"some of {', '.join(VIEWS)}", self.views)
-        for view in self.views:
-            check_choice("views", view, VIEWS)
-        if len(set(self.views)) < len(self.views):
-            raise SettingError("views", "named once each", self.views)
-        check_choice("depth", self.depth, tuple(BLOCKS))
-        check_number("width", self.width, 1 / 64, 4)
-        check_choice("fusion", self.fusion, FUSIONS)
-        check_choice("gate", self.gate, tuple(_DESCRIPTORS))
-        check_choice("depth_mode", self.depth_mode, DEPTH_MODES)
-        check_whole("size", self.size, 32, 512)
-
-    @property
-    def channels(self) -> tuple[int, int, int, int]:
-        """Channel counts of the four stages."""
-        first, second, third, fourth = (
-            max(8, round(base * self.width / 8) * 8) for base in (64, 128, 256, 512)
-        )
-        return first, second, third, fourth
-
-    @property
-    def depth_kind(self) -> DepthKind:
-        """What a stored depth value stands for, which follows from the depth mode."""
-        return DEPTH_KINDS[self.depth_mode]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields in a form that JSON can hold."""
-        return {**asdict(self), "views": list(self.views)}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "NetworkConfig":
-        """Return the config that `to_dict` described.
-
-        Raises:
-            SettingError: a field is missing, unknown, or breaks its rule.
-        """
-        names = {each.name for each in dataclass_fields(cls)}
-        if fields.keys() != names:
-            raise SettingError(
-                "network", f"described by {', '.join(sorted(names))}", sorted(fields)
-            )
-        views = fields["views"]
-        return cls(**{**fields, "views": tuple(views) if isinstance(views, list) else views})
 
 
 class Output(NamedTuple):
@@ -119,15 +31,25 @@ class Output(NamedTuple):
         feature: (B, F) float32, the input of the Average Binary Center loss.
         shares: (B, 3) float32 in [0, 1], weight of each of `model.data.planes.MODALITIES`; rows
             sum to 1.
+        evidence: (B, 7) float32, log odds of bona fide by what they rest on, in the order of
+            `model.data.planes.SUBSETS`; rows sum to the log odds of the score. Where a network does
+            not tell, all of it is with the set of what is present.
     """
 
     logits: Tensor
     feature: Tensor
     shares: Tensor
+    evidence: Tensor
 
 
 class FusionNetwork(nn.Module):
-    """Base of all networks: their shape, their normalisation, and how to run them."""
+    """Base of all networks: their shape, their normalisation, and how to run them.
+
+    Attributes:
+        is_additive: whether a missing modality takes its own evidence away, and nothing else.
+    """
+
+    is_additive = False
 
     def __init__(self, config: NetworkConfig) -> None:
         """Keep the shape; subclasses add the layers."""
@@ -165,6 +87,14 @@ class FusionNetwork(nn.Module):
         """Return which views are present in each row, (B, views) bool."""
         return stored.present[:, [PLANE_OF[view] for view in self.config.views]]
 
+    def whole(self, logits: Tensor, stored: PlaneTensors) -> Tensor:
+        """Return `Output.evidence` of a network that does not tell what its score rests on."""
+        bits = torch.tensor([1 << at for at in range(len(MODALITIES))], device=logits.device)
+        which = (stored.present.long() * bits).sum(1, keepdim=True) - 1
+        is_it = which == torch.arange(len(SUBSETS), device=logits.device)
+        odds = (logits[:, BONA_FIDE] - logits[:, ATTACK]).float()
+        return torch.where(is_it, odds[:, None], odds.new_zeros(()))
+
     def shares(self, levels: list[Tensor], is_present: Tensor) -> Tensor:
         """Return each modality's share, (B, 3): the mean over levels, among what is present.
 
@@ -173,16 +103,32 @@ class FusionNetwork(nn.Module):
             is_present: (B, views) bool.
         """
         present = is_present.float()
-        total = present.new_zeros((len(is_present), len(MODALITIES)))
-        columns = torch.tensor([PLANE_OF[view] for view in self.config.views], device=total.device)
+        # A gate that is closed weighs nothing: then all present views count the same.
+        even = present / present.sum(1, keepdim=True).clamp_min(1)
+        mean = torch.zeros_like(present)
         for level in levels:
             known = level.float() * present
             sums = known.sum(1, keepdim=True)
-            # A gate that is closed weighs nothing: then all present views count the same.
-            even = present / present.sum(1, keepdim=True).clamp_min(1)
-            known = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
-            total = total.index_add(1, columns, known / len(levels))
-        return total
+            share = torch.where(sums > 0, known / sums.clamp_min(1e-12), even)
+            mean = mean + share / len(levels)
+        return mean @ selecting(
+            [PLANE_OF[view] for view in self.config.views], len(MODALITIES), mean
+        )
+
+
+def selecting(columns: Sequence[int], count: int, like: Tensor) -> Tensor:
+    """Return the matrix that adds each row's values to columns, (values, count) float32.
+
+    A constant in an exported graph, unlike `index_add`, which there takes a fixed batch.
+
+    Args:
+        columns: of each value.
+        count: number of columns.
+        like: on whose device it is.
+    """
+    return torch.tensor(
+        [[float(column == at) for at in range(count)] for column in columns], device=like.device
+    )
 
 
 class Branch(nn.Module):
@@ -290,7 +236,12 @@ class MmfCNN(FusionNetwork):
             shares.append(share)
         feature = self.top(fused[0]).mean((2, 3))
         logits = self.head(torch.sigmoid(self.hidden(feature)))
-        return Output(logits.float(), feature.float(), self.shares(shares, is_present))
+        return Output(
+            logits.float(),
+            feature.float(),
+            self.shares(shares, is_present),
+            self.whole(logits, stored),
+        )
 
     def dead_gates(self, stored: PlaneTensors) -> list[float]:
         """Return, for each level, the part of its channels that the gate closes for all of a batch.

@@ -6,28 +6,12 @@ from around them: where a sensor is blind says nothing of a class. `face_relativ
 bundles have, counts holes as far. `casia8` takes the 8-bit values of CASIA-SURF as they are.
 """
 
-from collections.abc import Mapping
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.data.planes import DepthKind
 from model.data.tensors import PlaneTensors
-
-DepthMode = Literal["face_filled", "face_relative", "casia8"]
-DEPTH_MODES: tuple[DepthMode, ...] = ("face_filled", "face_relative", "casia8")
-# What the depth values must stand for: one mode is meaningless on the other's.
-DEPTH_KINDS: Mapping[DepthMode, DepthKind] = {
-    "face_filled": "millimetres",
-    "face_relative": "millimetres",
-    "casia8": "8-bit",
-}
-VIEWS = ("rgb", "depth", "ir", "hsv", "ycbcr")
-CHANNELS = {"rgb": 3, "depth": 1, "ir": 1, "hsv": 3, "ycbcr": 3}
-# Column of the plane that a view is computed from: a view is present if its plane is.
-PLANE_OF = {"rgb": 0, "depth": 1, "ir": 2, "hsv": 0, "ycbcr": 0}
+from model.network.config import DepthMode
 
 _WINDOW_MM = 150.0
 _FAR = -1.0
@@ -116,9 +100,13 @@ def _relief(depth_mm: Tensor) -> Tensor:
     side = depth_mm.shape[-1]
     low, high = side // 4, side - side // 4
     middle = depth_mm[:, 0, low:high, low:high].flatten(1)
-    nothing = torch.full_like(middle, torch.nan)
-    median = torch.nanmedian(torch.where(middle > 0, middle, nothing), dim=1).values
-    median = torch.nan_to_num(median, nan=0.0).view(-1, 1, 1, 1)
+    is_known = middle > 0
+    # The lower median. Exported graphs have no `nanmedian`, so holes are sorted to the end.
+    ordered = torch.where(is_known, middle, middle.new_full((), 1e6)).sort(dim=1).values
+    at = (is_known.sum(1, keepdim=True) - 1).clamp_min(0) // 2
+    median = ordered.gather(1, at)
+    median = torch.where(is_known.any(1, keepdim=True), median, median.new_zeros(()))
+    median = median.view(-1, 1, 1, 1)
     return ((median - depth_mm) / _WINDOW_MM).clamp(-1, 1)
 
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from model.data.tensors import PlaneTensors
 from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
-from model.network.mmfcnn import BLOCKS, Branch, FusionNetwork, MmfCNN, NetworkConfig, Output
-from model.network.normalise import CHANNELS
+from model.network.config import BLOCKS, CHANNELS, NetworkConfig
+from model.network.evidence import AdditiveEvidence
+from model.network.mmfcnn import Branch, FusionNetwork, MmfCNN, Output
 
 
 def build_network(config: NetworkConfig) -> FusionNetwork:
@@ -37,7 +38,7 @@ class _Peer(FusionNetwork):
         """Return the output, with the same share for each modality that is present."""
         is_present = self.is_present(stored)
         shares = self.shares([torch.ones_like(is_present, dtype=torch.float32)], is_present)
-        return Output(logits.float(), feature.float(), shares)
+        return Output(logits.float(), feature.float(), shares, self.whole(logits, stored))
 
 
 class EarlyConcat(_Peer):
@@ -145,6 +146,9 @@ class FeatherNet(_Peer):
 
 
 _NETWORKS: dict[str, type[FusionNetwork]] = {
+    "evidence": AdditiveEvidence,
+    "stacked": AdditiveEvidence,
+    "heads": AdditiveEvidence,
     "multi": MmfCNN,
     "one": MmfCNN,
     "halfway": HalfwayConcat,

@@ -58,20 +58,20 @@ class RenderConfig:
         of_each_print: samples of each of the six prints.
         of_each_other: samples of each other species.
         of_each_non_face: samples of what is no face at all.
-        of_each_test_print: samples of prints 1, 2 and 3 of each subject in test: TPR@FPR=1e-4
-            takes 30,000 of them.
+        of_each_test_print: samples of prints 1, 2 and 3 of each subject in test: TPR@FPR=1e-3
+            takes 3,000 of them, and its interval more.
         seed: of pose, light, sensors and pictures. People are their numbers: subject 7 is the same
             person under every seed, so take other numbers, not another seed, for a fresh test set.
         processes: how many render at once.
     """
 
     folder: Path
-    subjects: tuple[int, int, int] = (600, 40, 300)
-    bona_fide: int = 24
-    of_each_print: int = 8
-    of_each_other: int = 4
+    subjects: tuple[int, int, int] = (1000, 100, 300)
+    bona_fide: int = 16
+    of_each_print: int = 3
+    of_each_other: int = 3
     of_each_non_face: int = 2
-    of_each_test_print: int = 34
+    of_each_test_print: int = 20
     seed: int = 1
     processes: int = 2
 

@@ -42,7 +42,6 @@ def judge(
         reason = "modality_missing"
     else:
         decision = "bona_fide" if score >= threshold else "attack"
-    shares = zip(MODALITIES, prediction.shares[0], strict=True)
     return {
         "decision": decision,
         "reason": reason,
@@ -50,7 +49,7 @@ def judge(
         "threshold": threshold,
         "modalities": list(planes.present),
         "faults": found,
-        "shares": {name: round(float(share), 4) for name, share in shares},
+        "evidence": prediction.evidence_of(0),
         "model": predictor.model_id,
     }
 

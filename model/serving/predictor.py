@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.planes import DepthKind, Planes
+from model.data.planes import SUBSETS, DepthKind, Planes
 from model.data.quality import QualityLimits
 from model.serving.presentations import ErrorRates
 
@@ -20,12 +20,23 @@ class Prediction(NamedTuple):
 
     Attributes:
         scores: (B,) float32 in [0, 1], bona fide scores: higher is more bona fide.
-        shares: (B, 3) float32 in [0, 1], weight of each of `model.data.planes.MODALITIES`; rows
-            sum to 1.
+        evidence: (B, 7) float32, log odds of bona fide by what they rest on, in the order of
+            `model.data.planes.SUBSETS`; rows sum to the log odds of the score.
     """
 
     scores: NDArray[np.float32]
-    shares: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+
+    def evidence_of(self, row: int) -> dict[str, float]:
+        """Return a face's evidence by modalities, such as `depth` or `rgb+ir`, where there is any.
+
+        Losing a modality takes away what rests on it, alone and with others, and nothing else.
+        """
+        return {
+            "+".join(names): round(float(odds), 4)
+            for names, odds in zip(SUBSETS, self.evidence[row], strict=True)
+            if odds
+        }
 
 
 class Predictor(Protocol):

@@ -1,7 +1,7 @@
 """Ablation: mmfCNN, its parts and its peers, trained alike on one protocol and compared.
 
     <folder>/<variant>-<seed>/     the bundle
-    <folder>/<variant>-<seed>.npz  its scores on the test list, as log odds
+    <folder>/<variant>-<seed>.npz  its scores on the test list and on composites, as log odds
     <folder>/ablation.json         settings stamp: the recipe that all of them share
     <folder>/table.json, table.md  their error rates
 
@@ -9,7 +9,7 @@ Existing runs are not repeated, so an ablation can be interrupted and extended.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,22 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.data.augmentation import Chances
+from model.data.composites import PROTOCOLS, with_composites
 from model.data.dataset import Dataset, load_dataset
 from model.data.planes import MODALITIES
 from model.errors import check_choice, check_whole
-from model.evaluation.evaluation import FPRS
-from model.evaluation.metrics import bpcer_at_apcer, equal_error, judge, tpr_at_fpr
-from model.evaluation.scoring import score
+from model.evaluation.scoring import evidence
 from model.network.blocks import count_parameters
+from model.network.config import Fusion, Gate
 from model.network.device import default_device
-from model.network.mmfcnn import Fusion, Gate
 from model.runs.processes import processes
 from model.runs.stamp import check_stamp
 from model.serving.bundle import load_bundle
+from model.training.ablation_table import SUM, markdown, read_run, rows_of, summed
 from model.training.loss import AbcForm
-from model.training.training import TrainingConfig, described, train
+from model.training.recipe import TrainingConfig, described
+from model.training.training import train
 
 
 @dataclass(frozen=True)
@@ -43,30 +44,39 @@ class Variant:
         views: inputs of the network.
         fusion: how they are combined.
         abc: form of the Average Binary Center loss.
+        abc_scale: its factor b; None: as on record.
         gate: form of the gate, for a fusion that has one.
+        matching: weight of the pairs' own loss, for a fusion that compares pairs; None: the
+            recipe's.
     """
 
     views: tuple[str, ...] = MODALITIES
     fusion: Fusion = "multi"
     abc: AbcForm = "none"
+    abc_scale: float | None = None
     gate: Gate = "paper"
+    matching: float | None = None
 
 
 VARIANTS: Mapping[str, Variant] = {
     "rgb": Variant(views=("rgb",), fusion="early"),
     "depth": Variant(views=("depth",), fusion="early"),
     "ir": Variant(views=("ir",), fusion="early"),
-    "early-concat": Variant(fusion="early"),
-    "halfway-concat": Variant(fusion="halfway"),
-    "feathernet": Variant(fusion="feather"),
-    "gated-one-level": Variant(fusion="one"),
+    "evidence": Variant(fusion="evidence"),
+    "evidence-no-matching": Variant(fusion="evidence", matching=0.0),
+    "evidence-stacked": Variant(fusion="stacked"),
+    "heads": Variant(fusion="heads"),
     "mmfcnn-ce": Variant(),
-    "mmfcnn-abc-batch": Variant(abc="batch"),
+    "mmfcnn-abc-0.001": Variant(abc="batch"),
+    "mmfcnn-abc-0.1": Variant(abc="batch", abc_scale=0.1),
+    "mmfcnn-abc-1": Variant(abc="batch", abc_scale=1.0),
     "mmfcnn-abc-centre": Variant(abc="centre"),
-    "mmfcnn-released-gate": Variant(abc="batch", gate="released"),
+    "mmfcnn-released-gate": Variant(gate="released"),
+    "gated-one-level": Variant(fusion="one"),
+    "halfway-concat": Variant(fusion="halfway"),
+    "early-concat": Variant(fusion="early"),
+    "feathernet": Variant(fusion="feather"),
 }
-# Not trained: the mean score of the three variants that are named after their one modality.
-LATE = "late-average"
 # Enough samples for error rates of a few per cent, unlike for a TPR@FPR=1e-4.
 _LOST_SAMPLES = 3000
 
@@ -82,6 +92,7 @@ class AblationConfig:
         variants: names in `VARIANTS`.
         seeds: each variant is trained once with each of them.
         processes: number of networks trained in parallel.
+        composites: protocols of `model.data.composites` that are added to the test list.
     """
 
     recipe: TrainingConfig
@@ -90,6 +101,7 @@ class AblationConfig:
     variants: tuple[str, ...] = tuple(VARIANTS)
     seeds: tuple[int, ...] = (0, 1, 2)
     processes: int = 1
+    composites: tuple[str, ...] = tuple(PROTOCOLS)
 
     def __post_init__(self) -> None:
         """Refuse what can't be compared.
@@ -97,6 +109,8 @@ class AblationConfig:
         Raises:
             SettingError: a field breaks its rule.
         """
+        for name in self.composites:
+            check_choice("composites", name, tuple(PROTOCOLS))
         for name in self.variants:
             check_choice("variants", name, tuple(VARIANTS))
         for seed in self.seeds:
@@ -141,50 +155,62 @@ def missing_runs(config: AblationConfig) -> list[tuple[str, int]]:
 def _check_recipe(config: AblationConfig) -> None:
     """Keep runs of different recipes out of one table; threads and bf16 are up to the machine."""
     recipe = described(config.recipe)
-    for field in ("abc", "seed", "threads", "bf16"):
+    for field in ("abc", "abc_scale", "matching", "seed", "threads", "bf16"):
         del recipe[field]
-    settings = {"test": config.test.name, **recipe}
+    settings = {"test": config.test.name, "composites": list(config.composites), **recipe}
     check_stamp(config.folder / "ablation.json", settings, "runs of another recipe")
 
 
 def run_variant(config: AblationConfig, name: str, seed: int) -> None:
     """Train one variant with one seed, and write its scores on the test list."""
     # Read before hours of training, so that its errors show at once.
-    test = _read_once(config.test, config.recipe.network.size)
+    test = _read_test(config.test, config.recipe.network.size, config.composites)
     variant, bundle = VARIANTS[name], config.folder / f"{name}-{seed}"
-    shape = replace(
-        config.recipe.network, views=variant.views, fusion=variant.fusion, gate=variant.gate
-    )
-    chances = config.recipe.chances
-    if len(variant.views) == 1:
-        chances = replace(chances, dropout=0.0, blinding=0.0)
     recipe = replace(
         config.recipe,
         bundle=bundle,
-        network=shape,
+        network=replace(
+            config.recipe.network, views=variant.views, fusion=variant.fusion, gate=variant.gate
+        ),
         abc=variant.abc,
+        abc_scale=variant.abc_scale,
+        matching=config.recipe.matching if variant.matching is None else variant.matching,
         seed=seed,
-        chances=chances,
+        chances=_chances(config.recipe.chances, variant),
     )
     if not bundle.exists():
         for _ in train(recipe, _read_once):
             pass
     network = load_bundle(bundle).network.to(default_device())
-    scores = {"all": score(network, test, MODALITIES)}
+    odds = {"all": evidence(network, test, MODALITIES).sum(1)}
     if len(variant.views) > 1:
         few = test.thinned(max(1, len(test) // _LOST_SAMPLES))
         for lost in MODALITIES:
             kept = [each for each in MODALITIES if each != lost]
-            scores[f"without-{lost}"] = score(network, few, kept)
+            odds[f"without-{lost}"] = evidence(network, few, kept).sum(1)
     partial = config.folder / f".{name}-{seed}.partial.npz"
     np.savez_compressed(
         partial,
         parameters=count_parameters(network),
         label=test.label,
         species=np.array(test.species),
-        **{key: _log_odds(values) for key, values in scores.items()},  # type: ignore[arg-type]
+        subjects=np.array(test.subjects or test.files),
+        # As float32: half the bytes, and scores near 1 stay distinct.
+        **{key: values.astype(np.float32) for key, values in odds.items()},
     )
     partial.replace(_scores_file(config, name, seed))
+
+
+def _chances(chances: Chances, variant: Variant) -> Chances:
+    """Return a recipe's chances; one plane alone can't be lost, nor be of another presentation."""
+    if len(variant.views) > 1:
+        return chances
+    return replace(chances, dropout=0.0, blinding=0.0, composing=0.0)
+
+
+@cache
+def _read_test(path: Path, size: int, composites: tuple[str, ...]) -> Dataset:
+    return with_composites(_read_once(path, size), composites)
 
 
 @cache
@@ -194,101 +220,24 @@ def _read_once(path: Path, size: int) -> Dataset:
 
 
 def write_table(config: AblationConfig) -> list[dict[str, Any]]:
-    """Write the table of all finished runs, as JSON and Markdown, and return its rows."""
-    rows = []
-    for name in (*config.variants, LATE):
-        runs = [run for seed in config.seeds if (run := _run(config, name, seed)) is not None]
-        if runs:
-            rows.append({"variant": name, "seeds": len(runs), **_spread(runs)})
-    (config.folder / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (config.folder / "table.md").write_text(_markdown(rows), encoding="utf-8")
-    return rows
-
-
-def _run(config: AblationConfig, name: str, seed: int) -> dict[str, float] | None:
-    names = MODALITIES if name == LATE else (name,)
-    files = [_scores_file(config, each, seed) for each in names]
-    if not all(file.exists() for file in files):
-        return None
-    arrays = []
-    for file in files:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays.append({key: _unpacked(key, archive[key]) for key in archive.files})
-    if name == LATE:
-        alone = np.stack([each["all"] for each in arrays])
-        scores = {"all": alone.mean(axis=0)}
-        for index, lost in enumerate(MODALITIES):
-            scores[f"without-{lost}"] = np.delete(alone, index, axis=0).mean(axis=0)
-    else:
-        (run,) = arrays
-        scores = {key: run[key] for key in run if _is_scores(key)}
-    label, species = arrays[0]["label"], tuple(arrays[0]["species"].tolist())
-    parameters = float(sum(int(each["parameters"]) for each in arrays))
-    return {"parameters": parameters, **_figures(scores, label, species)}
-
-
-def _log_odds(scores: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return log odds as float32: half the bytes, and scores near 1 stay distinct."""
-    inside = np.clip(scores, 1e-15, 1 - 1e-15)
-    return (np.log(inside) - np.log1p(-inside)).astype(np.float32)
-
-
-def _unpacked(key: str, values: NDArray[Any]) -> NDArray[Any]:
-    return 1 / (1 + np.exp(-values.astype(np.float64))) if _is_scores(key) else values
-
-
-def _is_scores(key: str) -> bool:
-    return key == "all" or key.startswith("without-")
-
-
-def _figures(
-    scores: Mapping[str, NDArray[np.float64]], label: NDArray[np.int64], species: Sequence[str]
-) -> dict[str, float]:
-    """Return the error rates; ACER is at the equal error threshold, whatever the calibration."""
-    attacks = int((label == 0).sum())
-    rates = {
-        f"TPR@{fpr:.0e}": tpr_at_fpr(scores["all"], label, fpr)[0].value
-        for fpr, needed in FPRS.items()
-        if attacks >= needed
+    """Write the table of the runs of all complete seeds, as JSON and Markdown; return its rows."""
+    seeds = [
+        seed
+        for seed in config.seeds
+        if all(_scores_file(config, name, seed).exists() for name in config.variants)
+    ]
+    runs = {
+        name: [read_run(_scores_file(config, name, seed)) for seed in seeds]
+        for name in config.variants
     }
-    acers = {}
-    for key, values in scores.items():
-        every = -(-len(label) // len(values))  # rates without a modality are of fewer samples
-        rate, threshold = equal_error(values, label[::every])
-        acers[f"EER {key}"] = rate
-        acers[f"ACER {key}"] = judge(values, species[::every], threshold).acer
-    bpcer20 = bpcer_at_apcer(scores["all"], species, 0.05)[0].value
-    return {**rates, "BPCER20": bpcer20, **acers}
-
-
-def _spread(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Return each figure's mean, minimum and maximum over the seeds."""
-    spread = {}
-    for key in runs[0]:
-        values = [run[key] for run in runs]
-        spread[key] = {
-            "mean": round(float(np.mean(values)), 6),
-            "least": round(min(values), 6),
-            "most": round(max(values), 6),
-        }
-    return spread
-
-
-def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    rates = [key for key in rows[0] if key.startswith("TPR@")] if rows else []
-    titles = ["variant", "seeds", "parameters", *rates, "EER", "ACER", "ACER, worst loss of one"]
-    lines = [" | ".join(titles), " | ".join("---" for _ in titles)]
-    for row in rows:
-        lost = [row[key]["mean"] for key in row if key.startswith("ACER without-")]
-        cells = [row["variant"], str(row["seeds"]), f"{row['parameters']['mean'] / 1e6:.2f} M"]
-        cells += [_cell(row[key]) for key in (*rates, "EER all", "ACER all")]
-        cells.append(f"{max(lost):.2%}" if lost else "")
-        lines.append(" | ".join(cells))
-    return "".join(f"| {line} |\n" for line in lines)
-
-
-def _cell(spread: Mapping[str, float]) -> str:
-    return f"{spread['mean']:.2%} ({spread['least']:.2%} to {spread['most']:.2%})"
+    if seeds and set(MODALITIES) <= runs.keys():
+        alone = zip(*(runs[name] for name in MODALITIES), strict=True)
+        runs[SUM] = [summed(each) for each in alone]
+    reference = SUM if SUM in runs else config.variants[0]
+    rows = rows_of(runs, reference) if seeds else []
+    (config.folder / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (config.folder / "table.md").write_text(markdown(rows), encoding="utf-8")
+    return rows
 
 
 def _scores_file(config: AblationConfig, name: str, seed: int) -> Path:

@@ -1,7 +1,7 @@
 """Checkpoints, from which an interrupted run continues as if it had not been interrupted.
 
     run.json              the run's config and its epochs; names the current state file
-    state-N.safetensors   weights and momentum after the last epoch, N = 0 or 1
+    state-N.safetensors   weights and the optimiser's moments after the last epoch, N = 0 or 1
     best.safetensors      weights of the best epoch
 
 An interruption at any point leaves either the previous checkpoint or the new one.
@@ -35,7 +35,7 @@ class State(NamedTuple):
     Attributes:
         network: its weights and the statistics of its batch normalisations.
         loss: some forms have parameters.
-        optimiser: its momentum.
+        optimiser: its moments.
     """
 
     network: FusionNetwork
@@ -87,7 +87,7 @@ class Checkpoint:
         parts = {
             "network.": state.network.state_dict(),
             "loss.": state.loss.state_dict(),
-            "momentum.": _momentum(state.optimiser),
+            "optimiser.": _moments(state.optimiser),
         }
         tensors = {
             prefix + key: value for prefix, part in parts.items() for key, value in part.items()
@@ -120,16 +120,21 @@ class Checkpoint:
 def _load(state: State, tensors: Mapping[str, Tensor]) -> None:
     state.network.load_state_dict(_part(tensors, "network."))
     state.loss.load_state_dict(_part(tensors, "loss."))
-    for number, momentum in _part(tensors, "momentum.").items():
-        parameter = state.optimiser.param_groups[0]["params"][int(number)]
-        state.optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+    parameters = state.optimiser.param_groups[0]["params"]
+    for key, moment in _part(tensors, "optimiser.").items():
+        number, name = key.split(".")
+        parameter = parameters[int(number)]
+        # AdamW counts its steps on the CPU, wherever the parameters are.
+        device = "cpu" if name == "step" else parameter.device
+        state.optimiser.state[parameter][name] = moment.to(device)
 
 
-def _momentum(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        str(number): optimiser.state[parameter]["momentum_buffer"]
+        f"{number}.{name}": moment
         for number, parameter in enumerate(optimiser.param_groups[0]["params"])
-        if parameter in optimiser.state
+        for name, moment in optimiser.state.get(parameter, {}).items()
+        if isinstance(moment, Tensor)
     }
 
 

@@ -15,25 +15,60 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.data.composites import PAIRS
+from model.data.planes import MODALITIES, SUBSETS
 from model.errors import check_choice
 from model.network.mmfcnn import ATTACK, BONA_FIDE
 
 AbcForm = Literal["none", "batch", "centre"]
 ABC_FORMS: tuple[AbcForm, ...] = ("none", "batch", "centre")
 
-_BATCH_WEIGHT, _BATCH_SCALE = 0.1, 1e-3
-_PULL_WEIGHT, _PUSH_WEIGHT, _PUSH_SCALE = 1e-3, 1e-3, 1e-5
+# Columns of the evidence: modalities alone, and in pairs.
+_ALONE = [SUBSETS.index((name,)) for name in MODALITIES]
+_PAIRS = [SUBSETS.index((MODALITIES[one], MODALITIES[other])) for one, other in PAIRS]
+_ALONE_WEIGHT = 0.5
+_BATCH_WEIGHT, _PULL_WEIGHT, _PUSH_WEIGHT = 0.1, 1e-3, 1e-3
+_SCALES: dict[AbcForm, float] = {"batch": 1e-3, "centre": 1e-5}
+
+
+def evidence_loss(
+    evidence: Tensor, present: Tensor, planes: Tensor, pairs: Tensor, matching: float
+) -> Tensor:
+    """Return the cross-entropy of each modality's and each pair's own log odds, a scalar.
+
+    So each of them says what its own planes show, and not what the others leave it to say.
+
+    Args:
+        evidence: (B, 7) float, see `Output.evidence`.
+        present: (B, 3) bool.
+        planes: (B, 3) int64, what each plane shows: 1 a person, 0 none.
+        pairs: (B, 3) int64, whether pairs of planes are of one presentation: 1, 0, or -1: unknown.
+        matching: weight of the pairs, >= 0.
+    """
+    both = torch.stack([present[:, one] & present[:, other] for one, other in PAIRS], 1)
+    alone = _binary(evidence[:, _ALONE], planes, present)
+    return _ALONE_WEIGHT * alone + matching * _binary(evidence[:, _PAIRS], pairs, both)
+
+
+def _binary(odds: Tensor, label: Tensor, counts: Tensor) -> Tensor:
+    each = functional.binary_cross_entropy_with_logits(
+        odds, label.clamp_min(0).float(), reduction="none"
+    )
+    known = (counts & (label >= 0)).float()
+    return (each * known).sum() / known.sum().clamp_min(1)
 
 
 class AverageBinaryCenterLoss(nn.Module):
     """Cross-entropy plus one of the forms above; the centre form's centres are its parameters."""
 
-    def __init__(self, form: AbcForm, num_features: int) -> None:
+    def __init__(self, form: AbcForm, num_features: int, scale: float | None = None) -> None:
         """Choose the form.
 
         Args:
             form: one of `ABC_FORMS`.
             num_features: length F of the feature.
+            scale: b of the batch form, or e of the centre form; None: the one on record, at which
+                the push's gradient is less than a hundredth of cross-entropy's.
 
         Raises:
             SettingError: there is no such form.
@@ -41,6 +76,7 @@ class AverageBinaryCenterLoss(nn.Module):
         super().__init__()
         check_choice("form", form, ABC_FORMS)
         self.form = form
+        self.scale = _SCALES.get(form, 0.0) if scale is None else scale
         if form == "centre":
             self.centres = nn.Parameter(torch.randn(2, num_features))
 
@@ -64,9 +100,9 @@ class AverageBinaryCenterLoss(nn.Module):
         if is_bona_fide.all() or not is_bona_fide.any():
             return feature.new_zeros(())  # with one class absent there is nothing to separate
         bona_fide, attack = feature[is_bona_fide].mean(0), feature[~is_bona_fide].mean(0)
-        return _BATCH_WEIGHT * torch.exp(-_BATCH_SCALE * functional.mse_loss(bona_fide, attack))
+        return _BATCH_WEIGHT * torch.exp(-self.scale * functional.mse_loss(bona_fide, attack))
 
     def _centre(self, feature: Tensor, label: Tensor) -> Tensor:
         pull = (feature - self.centres[label]).square().sum(1).mean()
         apart = functional.mse_loss(self.centres[BONA_FIDE], self.centres[ATTACK])
-        return _PULL_WEIGHT * pull + _PUSH_WEIGHT * torch.exp(-_PUSH_SCALE * apart)
+        return _PULL_WEIGHT * pull + _PUSH_WEIGHT * torch.exp(-self.scale * apart)

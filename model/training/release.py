@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.dataset import Dataset, stored_px, subsets
-from model.data.planes import MODALITIES, PlaneBatch
+from model.data.dataset import Dataset
+from model.data.planes import MODALITIES, SUBSETS, PlaneBatch
 from model.data.quality import QualityLimits
 from model.errors import ModelError
 from model.evaluation.metrics import Report, equal_error, judge
-from model.evaluation.scoring import score
+from model.evaluation.scoring import score_all_sets
 from model.network.mmfcnn import FusionNetwork
 from model.serving.bundle import Bundle, Threshold
 
@@ -33,7 +33,6 @@ def release(
     name: str,
     network: FusionNetwork,
     val_set: Dataset,
-    crop_margin: float,
     about: Mapping[str, Any],
 ) -> Bundle:
     """Return the bundle of a trained network; not yet saved.
@@ -42,39 +41,33 @@ def release(
         name: of the bundle.
         network: trained; on the CPU.
         val_set: of subjects that it was not trained on.
-        crop_margin: margin with which the crops of the lists were cut.
         about: record of the training, to which the validation figures are added as `val`.
 
     Raises:
         TrainingError: the network does not separate the classes on `val_set`.
     """
     thresholds, figures = {}, {}
-    for modalities in subsets():
-        scores = score(network, val_set, modalities)
+    scores_of = score_all_sets(network, val_set)
+    for modalities in SUBSETS:
+        key = "+".join(modalities)
+        scores = scores_of[key]
         value = _equal_error_threshold(scores, val_set.label)
         report = judge(scores, val_set.species, value)
-        key = "+".join(modalities)
         figures[key] = _figures(report)
         if report.apcer <= _MAX_APCER or modalities == MODALITIES:
             thresholds[key] = Threshold(value, {"rule": "equal error on val", **figures[key]})
-    scores = score(network, val_set, MODALITIES)
+    scores = scores_of["+".join(MODALITIES)]
     rows = _selftest_rows(scores, val_set.label, thresholds["+".join(MODALITIES)].value)
     return Bundle(
         name=name,
         network=network.eval(),
-        crop_margin=_served_margin(network.config.size, crop_margin),
+        crop_margin=val_set.served_margin,
         quality=QualityLimits.for_size(network.config.size),
         thresholds=thresholds,
         selftest=PlaneBatch(*(plane.numpy() for plane in val_set.batch(rows))),
         selftest_scores=scores[rows].astype(np.float32),
         about={**about, "val": figures},
     )
-
-
-def _served_margin(size: int, crop_margin: float) -> float:
-    """Return the margin to serve with: training's input is cut out of a larger crop of the face."""
-    shown = size / stored_px(size)
-    return ((1 + 2 * crop_margin) * shown - 1) / 2
 
 
 def _equal_error_threshold(scores: NDArray[np.float64], label: NDArray[np.int64]) -> float:

@@ -1,95 +1,37 @@
 """Training: list files in, a model bundle out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data.dataset import Chances, Dataset, batches, load_dataset
+from model.data.augmentation import augmented
+from model.data.composites import KINDS, PROTOCOLS, with_composites
+from model.data.dataset import Dataset, batches, load_dataset
 from model.data.planes import MODALITIES
-from model.errors import check_choice, check_number, check_whole
 from model.evaluation.metrics import MetricError, judge
 from model.evaluation.scoring import check_depth_kind, score
-from model.network.device import default_device, has_bf16
-from model.network.mmfcnn import (
-    FusionNetwork,
-    MmfCNN,
-    NetworkConfig,
-)
+from model.network.device import default_device
+from model.network.evidence import AdditiveEvidence
+from model.network.mmfcnn import FusionNetwork, MmfCNN
 from model.network.peers import build_network
 from model.runs.outputs import refuse_existing
 from model.runs.progress import Advance, ignore
 from model.serving.bundle import save_bundle
 from model.training.checkpoint import Checkpoint, State
-from model.training.loss import ABC_FORMS, AbcForm, AverageBinaryCenterLoss
+from model.training.loss import AverageBinaryCenterLoss, evidence_loss
+from model.training.recipe import TrainingConfig, described
 from model.training.release import TrainingError, release
 
 _DEAD_GATE_SAMPLES = 64
 _BLIND_WEIGHT = 0.2
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """A training run; the defaults are the recipe on record, without its two bugs.
-
-    Attributes:
-        train: list file to train on.
-        val: list file of other subjects, for model selection and first thresholds.
-        bundle: folder of the bundle to write.
-        network: shape of the network.
-        abc: form of the Average Binary Center loss.
-        epochs: at most, >= 1.
-        patience: number of epochs without a better validation loss after which the run stops.
-        batch: samples per step, >= 2.
-        learning_rate: initial rate of SGD with momentum 0.9.
-        decay: factor on the rate after each epoch, [0, 1].
-        weight_decay: of SGD, >= 0.
-        chances: probabilities with which a sample loses a modality or is degraded.
-        crop_margin: margin with which the crops of the lists were cut, [0, 1].
-        seed: of every random number.
-        threads: CPU threads.
-        bf16: run convolutions in bfloat16. By default where the hardware has it; elsewhere a step
-            would take eight times as long.
-        about: training data and its licence, for the bundle.
-    """
-
-    train: Path
-    val: Path
-    bundle: Path
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    abc: AbcForm = "batch"
-    epochs: int = 101
-    patience: int = 15
-    batch: int = 128
-    learning_rate: float = 0.01
-    decay: float = 0.95
-    weight_decay: float = 5e-4
-    chances: Chances = field(default_factory=lambda: Chances(0.8, blinding=0.15, covering=0.5))
-    crop_margin: float = 0.2
-    seed: int = 0
-    threads: int = 2
-    bf16: bool = field(default_factory=has_bf16)
-    about: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be run.
-
-        Raises:
-            SettingError: a field breaks its rule.
-        """
-        check_choice("abc", self.abc, ABC_FORMS)
-        for name, low in (("epochs", 1), ("patience", 1), ("batch", 2), ("seed", 0)):
-            check_whole(name, getattr(self, name), low)
-        check_whole("threads", self.threads, 1)
-        check_number("learning_rate", self.learning_rate, 1e-12)
-        check_number("weight_decay", self.weight_decay, 0)
-        for name, value in {**asdict(self.chances), "decay": self.decay}.items():
-            check_number(name, value, 0, 1)
-        check_number("crop_margin", self.crop_margin, 0, 1)
+# Composites of each species that a validation list gets.
+_VAL_COMPOSITES = 100
 
 
 @dataclass(frozen=True)
@@ -145,6 +87,8 @@ def train(
     refuse_existing(config.bundle, "bundle")
     torch.set_num_threads(config.threads)
     train_set, val_set = _read_lists(config, read)
+    if config.chances.composing:
+        val_set = with_composites(val_set, tuple(PROTOCOLS), each=_VAL_COMPOSITES)
     rows = selectable(train_set, val_set)
     state = _fresh(config)
     checkpoint = Checkpoint(config.bundle.with_name(f"{config.bundle.name}.training"))
@@ -170,15 +114,8 @@ def train(
         "selection": _selection(val_set, rows),
     }
     network = state.network.cpu()
-    made = release(config.bundle.name, network, val_set, config.crop_margin, about)
+    made = release(config.bundle.name, network, val_set, about)
     save_bundle(made, config.bundle)
-
-
-def described(config: TrainingConfig) -> dict[str, Any]:
-    """Return what the result of a run depends on, without this machine's paths."""
-    fields = {**asdict(config), "network": config.network.to_dict()}
-    fields.update(train=config.train.name, val=config.val.name)
-    return {key: value for key, value in fields.items() if key not in ("about", "bundle")}
 
 
 def selectable(train_set: Dataset, val_set: Dataset) -> NDArray[np.int64]:
@@ -190,7 +127,7 @@ def selectable(train_set: Dataset, val_set: Dataset) -> NDArray[np.int64]:
     Returns:
         Row numbers; empty if the list has no species that is trained on.
     """
-    known = set(train_set.species) | {"bona_fide"}
+    known = set(train_set.species) | {"bona_fide"} | set(KINDS)
     rows = np.flatnonzero([species in known for species in val_set.species])
     return rows if (val_set.label[rows] == 0).any() else rows[:0]
 
@@ -232,13 +169,14 @@ def _fresh(config: TrainingConfig) -> State:
     torch.manual_seed(config.seed)
     network = build_network(config.network).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = AverageBinaryCenterLoss(config.abc, network.num_features).to(device)
-    optimiser = torch.optim.SGD(
-        [*network.parameters(), *loss.parameters()],
-        lr=config.learning_rate,
-        momentum=0.9,
-        weight_decay=config.weight_decay,
-    )
+    loss = AverageBinaryCenterLoss(config.abc, network.num_features, config.abc_scale).to(device)
+    parameters = [*network.parameters(), *loss.parameters()]
+    rate, decay = config.learning_rate, config.weight_decay
+    optimiser: torch.optim.Optimizer
+    if config.optimiser == "adamw":
+        optimiser = torch.optim.AdamW(parameters, rate, weight_decay=decay)
+    else:
+        optimiser = torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
     return State(network, loss, optimiser)
 
 
@@ -253,23 +191,32 @@ def _train_epoch(
     network.train()
     device = network.device
     total = 0.0
-    for rows in batches(len(dataset), config.batch, rng):
-        if len(rows) < 2:
+    seen = np.arange(len(dataset))
+    if config.chances.composing:
+        # What becomes an attack must not be missed among the few that are bona fide.
+        seen = np.concatenate([seen, np.flatnonzero(dataset.label == 1)])
+    for chosen in batches(len(seen), config.batch, rng):
+        if len(chosen) < 2:
             continue  # batch normalisation has no variance of one sample
-        stored, is_blind = dataset.augmented(rows, config.chances, rng)
+        batch = augmented(dataset, seen[chosen], config.chances, rng)
+        stored, label = batch.stored.to(device), batch.label.to(device)
         # bf16 needs no loss scaling.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            output = network(stored.to(device))
-        label = torch.from_numpy(dataset.label[rows]).to(device)
+            output = network(stored)
         value = loss(output.logits, output.feature, label)
-        # The shares explain a decision: a plane that shows nothing must not have a large one.
-        value = value + _BLIND_WEIGHT * (output.shares * is_blind.to(device)).sum(1).mean()
+        if isinstance(network, AdditiveEvidence):
+            labels = batch.planes.to(device), batch.pairs.to(device)
+            value = value + evidence_loss(output.evidence, stored.present, *labels, config.matching)
+        else:
+            # Shares explain the gate: a plane that shows nothing must not have a large one.
+            blind = (output.shares * batch.is_blind.to(device)).sum(1).mean()
+            value = value + _BLIND_WEIGHT * blind
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        total += float(value.detach()) * len(rows)
-        advance(len(rows) / len(dataset))
-    return total / len(dataset)
+        total += float(value.detach()) * len(chosen)
+        advance(len(chosen) / len(seen))
+    return total / len(seen)
 
 
 def _judged(

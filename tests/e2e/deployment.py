@@ -65,7 +65,7 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Deployment]:
+def deployed(folder: Path, metrics_port: int = 0) -> Iterator[Deployment]:
     """Run a deployment with two replicas while the block runs."""
     camera_keys = {f"gate-{number}": new_key() for number in range(NUM_CAMERAS)}
     write_keys(folder / "keys.json", camera_keys)
@@ -80,7 +80,7 @@ def deployed(folder: Path) -> Iterator[Deployment]:
                 update={"min_replicas": 2, "max_replicas": 2}
             ),
         )
-        with serve_application(config):
+        with serve_application(config, metrics_port=metrics_port):
             yield Deployment(server, config, camera_keys)
 
 

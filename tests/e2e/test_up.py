@@ -78,7 +78,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 180.0) -> None:
 @contextmanager
 def up(*args: str, cwd: Path) -> Iterator[Up]:
     with subprocess.Popen(
-        [*LIVEGATE, "up", *args],
+        [*LIVEGATE, "up", "--metrics-port", str(free_port()), *args],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -126,7 +126,10 @@ def test_it_honours_its_file_and_a_closed_terminal_leaves_nothing(tmp_path: Path
             assert Path(client.config_get("dir")["dir"]) == home / "server"
         sent = livegate("camera", "--id", "gate-1", "--seconds", "2", *where, cwd=tmp_path)
         assert sent.returncode == 0, sent.stderr
-        until(lambda: len(decided(tmp_path, *where)) >= 9)
+        posting = ("--http", f"http://127.0.0.1:{http_port}", "--key-file", str(keys))
+        sent = livegate("camera", "--id", "gate-1", "--seconds", "1", *posting, cwd=tmp_path)
+        assert sent.returncode == 0, sent.stderr
+        until(lambda: len(decided(tmp_path, *where)) >= 13)
         assert "unknown_camera" not in {each["reason"] for each in decided(tmp_path, *where)}
         assert read_keys(keys) == before
         status = json.loads(livegate("status", "--json", *where, cwd=tmp_path).stdout)

@@ -16,6 +16,7 @@ import pytest
 import redis
 import yaml
 
+from deploy.local.ports import free_port
 from tests.environments import CHECKOUT, environment
 from tests.readme import python_blocks
 from workers.wire import keys
@@ -70,7 +71,15 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
     """`livegate up`, ready, with the extra `serve` and nothing else; the camera has its key."""
     commands = environment(tmp_path_factory.mktemp("env"), ["livegate[serve]"], wheel)
     site = Site(tmp_path_factory.mktemp("site"), commands)
-    with running(commands / "livegate", "up", "--config", _config(site), cwd=site.folder) as up:
+    with running(
+        commands / "livegate",
+        "up",
+        "--config",
+        _config(site),
+        "--metrics-port",
+        str(free_port()),
+        cwd=site.folder,
+    ) as up:
         assert up.stdout is not None
         for _ in up.stdout:
             if (site.folder / ".livegate" / "deployment.json").exists():

@@ -5,34 +5,58 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.faults.faults import CLOCK, CLUSTER, SERVER
-from tests.faults.run import play, report, running, settle
+from tests.faults.faults import CLOCK, SERVER
+from tests.faults.on_ray import RAY, running_on_ray
+from tests.faults.run import Run, play, report, running, settle
 from tests.faults.servers import clustered, faked, single
+from tests.faults.shards import CLUSTER
 
-KINDS = {"server": (single, SERVER), "cluster": (clustered, CLUSTER), "clock": (faked, CLOCK)}
+STARTS = {"server": single, "cluster": clustered, "clock": faked}
+FAULTS = {"server": SERVER, "cluster": CLUSTER, "clock": CLOCK, "ray": RAY}
+
+
+@contextmanager
+def started(kind: str, folder: Path, seed: int, fps: float) -> Iterator[Run]:
+    if kind == "ray":
+        with running_on_ray(folder, seed=seed, fps=fps) as run:
+            yield run
+        return
+    logs = folder / "logs"
+    logs.mkdir()
+    with STARTS[kind](folder) as servers, running(servers, logs, seed=seed, fps=fps) as run:
+        yield run
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.faults")
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=FAULTS)
     parser.add_argument("--faults", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--fps", type=float, default=5.0, help="of each of 8 cameras")
+    parser.add_argument("--fps", type=float, default=8.0, help="of each camera")
     parser.add_argument("--only", help="names of faults, with commas")
     args = parser.parse_args()
-    start, faults = KINDS[args.kind]
+    faults = FAULTS[args.kind]
     if args.only:
         faults = {name: faults[name] for name in args.only.split(",")}
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as servers:
-        logs = Path(folder) / "logs"
-        logs.mkdir()
-        with running(servers, logs, seed=args.seed, fps=args.fps) as run:
-            played = play(run, faults, args.faults, lambda line: print(line, flush=True))
-            account = settle(run)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started(args.kind, Path(folder), args.seed, args.fps) as run,
+    ):
+        played: Counter[str] = Counter()
+        failed = []
+        try:
+            play(run, faults, args.faults, played, lambda line: print(line, flush=True))
+        except Exception as error:  # noqa: BLE001 - what was sent until then is accounted for
+            failed.append(f"the schedule ended early: {error!r}")
+        account = settle(run)
+        account["wrong"] = failed + account["wrong"]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )

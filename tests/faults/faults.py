@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from redis.crc import key_slot
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from tests.faults.run import LEASE_MS, Fault, Run, undone
 from tests.workers.stream.cluster import until
@@ -45,10 +44,18 @@ def kill_all_replicas(run: Run) -> None:
 
 
 def poison(run: Run) -> None:
-    """A frame that ends whoever works on it, until it is given up on."""
-    ended = run.replicas.endings[-signal.SIGKILL]
+    """A frame that ends whoever works on it, until it is given up on, or is too old."""
+    began_s, ended = time.monotonic(), run.replicas.endings[-signal.SIGKILL]
     run.camera().poison = 1
-    until(lambda: run.replicas.endings[-signal.SIGKILL] > ended)
+
+    def has_come_to_nothing() -> bool:
+        sent = (each for each in reversed(run.ledger.sent) if each.sent_s >= began_s)
+        return any(
+            each.kind == "poison" and (not each.entry or each.entry in run.ledger.entries_said)
+            for each in sent
+        )
+
+    until(lambda: run.replicas.endings[-signal.SIGKILL] > ended or has_come_to_nothing())
 
 
 # --- the server ---
@@ -59,10 +66,7 @@ def _pid(client: Any) -> int:
 
 
 def kill_server(run: Run) -> None:
-    server = run.servers.primary.server
-    server.terminate()
-    server._desired_port = run.servers.primary.port
-    server.start()
+    run.servers.primary.restart()
 
 
 def hang_server(run: Run) -> None:
@@ -248,80 +252,6 @@ def last_id(run: Run) -> None:
     _swapped(run, camera.partition, key, lambda client: client.xadd(key, {"d": "x"}, id=MAX_ID))
 
 
-# --- the cluster ---
-
-
-def _shard(run: Run) -> tuple[Any, Any]:
-    """Return a primary and a replica of it that is in step."""
-    nodes = run.servers.cluster.nodes
-
-    def found() -> tuple[Any, Any] | None:
-        primaries = [each for each in nodes if each.is_primary and each.name in _owners(nodes)]
-        primary = run.random.choice(primaries)
-        for node in nodes:
-            role = node.client.execute_command("ROLE")
-            if role[0] == b"slave" and int(role[2]) == primary.port and role[3] == b"connected":
-                return primary, node
-        return None
-
-    pair: tuple[Any, Any] = until(found, 90)
-    return pair
-
-
-def _owners(nodes: list[Any]) -> set[str]:
-    rows: Any = nodes[0].client.execute_command("CLUSTER SLOTS")
-    return {primary[2].decode() for _, _, primary, *_ in rows}
-
-
-def kill_primary(run: Run) -> None:
-    primary, replica = _shard(run)
-    run.servers.cluster.kill(primary)
-    until(lambda: replica.is_primary, 90)
-    primary.server._desired_port = primary.port
-    primary.server.start()
-    run.servers.learn()
-
-
-def hand_over_shard(run: Run) -> None:
-    _, replica = _shard(run)
-    replica.client.execute_command("CLUSTER", "FAILOVER")
-    until(lambda: replica.is_primary, 90)
-    run.servers.learn()
-
-
-def hang_primary(run: Run) -> None:
-    primary, _ = _shard(run)
-    with run.servers.cluster.hung(primary):
-        run.hold(1, 6)
-    run.servers.learn()
-
-
-def hang_node(run: Run) -> None:
-    _, replica = _shard(run)
-    with run.servers.cluster.hung(replica):
-        run.hold(1, 3)
-
-
-def migrate_slot(run: Run) -> None:
-    partition = run.camera().partition
-    slot = key_slot(f"livegate:{{{partition}}}:frames".encode())
-    run.servers.learn()
-    nodes = run.servers.cluster.nodes
-    source = next(each for each in nodes if each.port == run.servers.port_of(partition))
-    targets = [each for each in nodes if each.port in set(run.servers._slots.values())]
-    target = run.random.choice([each for each in targets if each is not source])
-    try:
-        run.servers.cluster.migrate(slot, source, target)
-    except RedisError:
-        # A failover came between: put the slot to rest where it is, before anything else.
-        undone(lambda: _rest(run, slot, source, target))
-    run.servers.learn()
-
-
-def _rest(run: Run, slot: int, source: Any, target: Any) -> None:
-    run.servers.cluster.migrate(slot, source, target)
-
-
 REPLICAS: dict[str, Fault] = {
     each.__name__: each
     for each in (kill_replica, drain_replica, stop_replica, kill_all_replicas, poison)
@@ -329,7 +259,7 @@ REPLICAS: dict[str, Fault] = {
 KEYS: dict[str, Fault] = {each.__name__: each for each in (wrong_type, last_id)}
 CLOCK: dict[str, Fault] = {
     each.__name__: each
-    for each in (back_ten_seconds, back_an_hour, kill_all_replicas, stop_replica)
+    for each in (back_ten_seconds, back_an_hour, kill_replica, kill_all_replicas, stop_replica)
 }
 SERVER: dict[str, Fault] = {
     **REPLICAS,
@@ -339,17 +269,6 @@ SERVER: dict[str, Fault] = {
         for each in (
             *(kill_server, hang_server, kill_connections, cut_lines, slow_lines, lose_replies),
             *(hand_over, no_replicas, full_server, cannot_save, lose_everything, forbid_command),
-        )
-    },
-}
-CLUSTER: dict[str, Fault] = {
-    **REPLICAS,
-    **KEYS,
-    **{
-        each.__name__: each
-        for each in (
-            *(kill_primary, hand_over_shard, hang_primary, hang_node, migrate_slot),
-            *(kill_connections, no_replicas, full_server),
         )
     },
 }

@@ -3,6 +3,7 @@
 It shares no code with the product: redis-py and msgpack alone, and the wire format's own words.
 """
 
+import hmac
 import itertools
 import random
 import threading
@@ -53,6 +54,7 @@ class Said:
     decision_id: str
     body: dict[str, Any]
     not_before_s: float
+    seen_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Ledger:
 
     deadline_s: float
     are_ids_times: bool = True
+    judged: tuple[str, ...] = ("attack", "old", "replay", "broken", "poison", "again")
     sent: list[Sent] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     seen: set[tuple[int, str]] = field(default_factory=set)
@@ -120,7 +123,7 @@ class Ledger:
             age_s = (int(said.decision_id.partition("-")[0]) - said.body["captured_at_ms"]) / 1000
         if age_s > self.deadline_s:
             yield f"a verdict at an age of {age_s:.3f} s: {name}"
-        if said.body["outcome"] == "bona_fide" and frame.kind != "good":
+        if said.body["outcome"] == "bona_fide" and frame.kind in self.judged:
             yield f"bona_fide of kind {frame.kind}: {name}"
 
     def _second_verdicts(self) -> Iterator[str]:
@@ -152,6 +155,10 @@ class Camera(threading.Thread):
         self.partition = crc32(camera_id.encode()) % partitions
         self.wall_s: Callable[[], float] = time.time
         self.poison = 0
+        self.key = b""
+        self.planes: dict[str, Any] = {}
+        self.kinds = KINDS[:-1]
+        self.weights = (70, 16, 2, 10, 2)
         self._route = route
         self._ledger = ledger
         self._period_s = 1 / fps
@@ -166,11 +173,16 @@ class Camera(threading.Thread):
                 self.poison -= 1
                 self._send("poison")
             else:
-                self._send(self._random.choices(KINDS[:-1], (70, 16, 2, 10, 2))[0])
+                weights = self.weights[: len(self.kinds)]
+                self._send(self._random.choices(self.kinds, weights)[0])
 
     def stop(self) -> None:
         self._end.set()
         self.join()
+
+    def next_fields(self) -> dict[bytes, bytes]:
+        """Return the next good frame, and account for nothing."""
+        return self._fields(Sent("good", self.camera_id, next(self._seq), time.monotonic()))
 
     def forget(self) -> None:
         """Replay nothing that was sent until now: the server no longer knows of it."""
@@ -197,10 +209,12 @@ class Camera(threading.Thread):
             "camera_id": self.camera_id,
             "seq": frame.seq,
             "captured_at_ms": int(self.wall_s() * 1000) - (60_000 if frame.kind == "old" else 0),
-            "planes": {"rgb": plane},
+            "planes": self.planes or {"rgb": plane},
         }
         packed = msgpack.packb(body)
-        return {b"f": packed[:-9] if frame.kind == "broken" else packed}
+        packed = packed[:-9] if frame.kind == "broken" else packed
+        signature = {b"s": hmac.digest(self.key, packed, "sha256")} if self.key else {}
+        return {b"f": packed, **signature}
 
     def _add(self, frame: Sent, fields: dict[bytes, bytes], *, is_new: bool) -> None:
         if is_new:
@@ -228,7 +242,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self._end.wait(0.01):
-            for partition in self._after:
+            for partition in list(self._after):
                 try:
                     self._poll(partition)
                 except (RedisError, OSError, KeyError):
@@ -237,6 +251,11 @@ class Reader(threading.Thread):
     def stop(self) -> None:
         self._end.set()
         self.join()
+
+    def skip(self, partitions: set[int]) -> None:
+        """Read some partitions no more: their server will not answer."""
+        for partition in partitions:
+            del self._after[partition]
 
     def read_all(self) -> None:
         """Read every stream again from its beginning."""

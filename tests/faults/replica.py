@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from model.data.planes import MODALITIES, Planes
+from model.data.planes import SUBSETS, Planes
 from model.serving.predictor import Prediction
 from workers.replica.pipeline import Pipeline
+from workers.replica.process import end_with_parent
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
@@ -52,8 +53,7 @@ class ByBrightness(ConstantPredictor):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(random.uniform(0, 0.04))  # so that faults meet frames in every step
         scores = np.array([0.9 if value > 128 else 0.1 for value in values], np.float32)
-        shares = np.full((len(planes), len(MODALITIES)), 1 / len(MODALITIES), np.float32)
-        return Prediction(scores=scores, shares=shares)
+        return Prediction(scores, np.zeros((len(planes), len(SUBSETS)), np.float32))
 
 
 async def _watch(pipeline: Pipeline) -> None:
@@ -85,4 +85,5 @@ async def _run(settings: WorkerSettings, name: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     asyncio.run(_run(WorkerSettings.model_validate_json(sys.argv[1]), sys.argv[2]))

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import torch
 
-from model.data.dataset import Chances, load_dataset
+from model.data.augmentation import Chances
+from model.data.dataset import load_dataset
 from model.data.lists import ListEntry, write_list
-from model.network.mmfcnn import NetworkConfig
+from model.network.config import NetworkConfig
 from model.network.peers import build_network
 from model.serving.bundle import Bundle, load_bundle, save_bundle
+from model.training.recipe import TrainingConfig
 from model.training.release import release
-from model.training.training import TrainingConfig
 
 
 def write_set(folder: Path, name: str, count: int, seed: int) -> Path:
@@ -81,4 +82,4 @@ def learned_bundle(config: TrainingConfig) -> Bundle:
         network.head.weight.copy_(torch.from_numpy(np.stack([-weights, weights])))  # type: ignore[union-attr, operator]
         network.head.bias.copy_(torch.from_numpy(np.array([1.0, -1.0]) * (weights @ middle)))  # type: ignore[union-attr, operator]
     val_set = load_dataset(config.val, config.network.size)
-    return load_bundle(save_bundle(release("bundle", network, val_set, 0.2, {}), config.bundle))
+    return load_bundle(save_bundle(release("bundle", network, val_set, {}), config.bundle))

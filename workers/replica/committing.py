@@ -54,15 +54,17 @@ class Committer:
         self._settings = settings
         self._progress = progress
         self._on_end = on_end
-        self._queues: dict[int, BatchQueue[Decided]] = {}
+        self._queues: dict[tuple[int, ...], BatchQueue[Decided]] = {}
 
-    def queue_of(self, partition: int) -> BatchQueue[Decided]:
-        """Return where decisions on frames of a partition wait."""
-        return self._queues[partition]
+    def put(self, decided: Decided) -> None:
+        """Take a decision on a frame from the stream; it waits for the commit of its group."""
+        assert decided.frame.entry is not None  # noqa: S101 - a frame by HTTP is admitted
+        group = self._stream.group_of(decided.frame.entry.partition)
+        self._queues[tuple(group)].put(decided)
 
     def open(self, group: Sequence[int]) -> None:
         """Take decisions of a shard group from now on."""
-        self._queues.update(dict.fromkeys(group, BatchQueue[Decided]()))
+        self._queues[tuple(group)] = BatchQueue[Decided]()
 
     def close(self) -> None:
         """Let each `run` return once nothing waits for it."""
@@ -75,7 +77,7 @@ class Committer:
         What the first pass commits is let go at once. The rest is decided anew, as `no_decision`,
         which nothing but its owner can stand in the way of: the second pass is the last.
         """
-        while batch := await self._queues[group[0]].take(_MAX_COMMIT):
+        while batch := await self._queues[tuple(group)].take(_MAX_COMMIT):
             again = []
             for decided, result in await self._commit(group, batch):
                 if result in _INSTEAD:

@@ -95,14 +95,14 @@ class Decided:
         decision: its decision, not yet visible.
         error: what is wrong with the frame; empty unless it is given up on.
         is_shown: to its camera, if its origin is proven.
-        evidence: what a verdict says of the frame's presentation, nats; 0 where it is none.
+        weight_nats: what a verdict says of the frame's presentation, nats; 0 where it is none.
     """
 
     frame: InFlight
     decision: Decision
     error: str = ""
     is_shown: bool = True
-    evidence: float = 0.0
+    weight_nats: float = 0.0
 
     def deadline_ms(self, settings: WorkerSettings) -> int | None:
         """Return when a verdict is too old to become visible, Unix ms; None if it is none."""
@@ -150,14 +150,14 @@ class Decided:
 
     def _presentation_step(self) -> PresentationStep | None:
         proof, decision = self.frame.proof, self.decision
-        if proof is None or decision.presentation_id is None or self.evidence == 0:
+        if proof is None or decision.presentation_id is None or self.weight_nats == 0:
             return None
         # Who commits must not have to ask again for a signature: all that may come is signed now.
         told = [self._verdict(decision.outcome, None)]
         told += [self._verdict(Outcome.NO_DECISION, reason) for reason in Undecided]
         packed = [pack_verdict(verdict) for verdict in told]
         verdicts = [(each, self.signature(each)) for each in packed]
-        return PresentationStep(proof.key_id, decision.presentation_id, self.evidence, verdicts)
+        return PresentationStep(proof.key_id, decision.presentation_id, self.weight_nats, verdicts)
 
     def _verdict(self, outcome: Outcome, reason: Undecided | None) -> PresentationVerdict:
         decision = self.decision
@@ -185,14 +185,14 @@ class Judge:
     replica: str
 
     def verdict(
-        self, frame: InFlight, score: float, weights: Mapping[str, float], size: int, now_ms: int
+        self, frame: InFlight, score: float, evidence: Mapping[str, float], size: int, now_ms: int
     ) -> Decided:
         """Decide by the score: `bona_fide` at or above the threshold of the frame's modalities.
 
         Args:
             frame: with planes.
             score: bona fide score in [0, 1].
-            weights: share of each modality, [0, 1].
+            evidence: log odds by modalities, which sum to the score's.
             size: frames in its batch.
             now_ms: the server's clock, Unix ms.
         """
@@ -207,11 +207,11 @@ class Judge:
             outcome=Outcome.BONA_FIDE if is_bona_fide else Outcome.ATTACK,
             score=score,
             threshold=threshold,
-            weights=weights,
+            evidence=evidence,
             batch_size=size,
         )
         rates = frame.predictor.error_rates(modalities)
-        return Decided(frame, decision, evidence=frame_evidence(rates, is_accepted=is_bona_fide))
+        return Decided(frame, decision, weight_nats=frame_evidence(rates, is_accepted=is_bona_fide))
 
     def refusal(
         self, frame: InFlight, refused: FrameRefused, now_ms: int, *, is_shown: bool = True
@@ -242,7 +242,7 @@ class Judge:
             score=None,
             threshold=None,
             modalities=frame.planes.present if frame.planes else (),
-            weights={},
+            evidence={},
             model=predictor.model_id if predictor else "",
             replica=self.replica,
             batch_size=0,

@@ -26,7 +26,6 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from model.data.planes import MODALITIES
 from model.serving.predictor import Prediction, Predictor
 from workers.replica.batching import BatchQueue, Slots
 from workers.replica.committing import Committer, NotCommitted
@@ -198,9 +197,9 @@ class Pipeline:
                 await self._pause(self._settings.stream.lease_ms / 4000)
 
     def _start_entry(self, entry: Entry, slots: Slots) -> None:
-        put = self._committer.queue_of(entry.partition).put
         # An id that lies ahead was not made by the server's clock.
         arrived_at_ms = min(entry.arrived_at_ms, self._stream.now_ms(entry.partition))
+        put = self._committer.put
         self._start(InFlight(entry.fields or {}, arrived_at_ms, put, entry, slots))
 
     def _start(self, frame: InFlight) -> None:
@@ -251,10 +250,11 @@ class Pipeline:
             failed = WorkerFailed(f"the network failed on it: {error!r:.200}")
             return [self._judge.refusal(batch[0], failed, self._now_ms(batch[0]))]
         decided = []
-        for frame, score, row in zip(batch, prediction.scores, prediction.shares, strict=True):
+        for row, frame in enumerate(batch):
             frame.finish_stage("infer")
-            weights, now_ms = _shares(row), self._now_ms(frame)
-            decided.append(self._judge.verdict(frame, float(score), weights, len(batch), now_ms))
+            score, evidence = float(prediction.scores[row]), prediction.evidence_of(row)
+            now_ms = self._now_ms(frame)
+            decided.append(self._judge.verdict(frame, score, evidence, len(batch), now_ms))
         return decided
 
     def _predict(self, batch: Sequence[InFlight]) -> Prediction:
@@ -262,9 +262,9 @@ class Pipeline:
         assert predictor is not None  # noqa: S101 - only decoded frames get here
         started_s = time.perf_counter()
         prediction = predictor.predict([each.planes for each in batch if each.planes is not None])
-        self._telemetry.inferred(
-            len(batch), time.perf_counter() - started_s, [each.decode_s for each in batch]
-        )
+        infer_s = time.perf_counter() - started_s
+        decode_s = [each.decode_s for each in batch]
+        self._telemetry.inferred(len(batch), infer_s, decode_s, batch[0].quality)
         return prediction
 
     def _refuse(self, frame: InFlight, refused: FrameRefused) -> None:
@@ -309,7 +309,3 @@ class Pipeline:
             self._failure = error
             self._is_draining.set()
             self._is_empty.set()
-
-
-def _shares(row: Sequence[float]) -> dict[str, float]:
-    return {name: round(float(share), 4) for name, share in zip(MODALITIES, row, strict=True)}

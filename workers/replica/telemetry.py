@@ -1,20 +1,35 @@
 """What a replica tells of itself: metrics for Prometheus, figures for status and autoscaling.
 
 The metrics are made by a backend handed in (`ray.serve.metrics` in a replica), so that this
-module knows nothing of Ray. Labels are outcomes and reasons only: no camera, no face.
+module knows nothing of Ray. Ray puts `ray_` before each name, and the labels `deployment`,
+`replica` and `application` beside ours; deploy/README.md lists them all. What is of the whole
+deployment, such as its backlog, is told once, by the policy in `workers/autoscale.py`.
+
+Every series is there from the start: a counter that begins with its first event has no rate then.
 """
 
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Protocol
 
-from workers.wire.decision import Decision
+from workers.wire.decision import Decision, Outcome, Reason
 
-_LATENCY_MS = [1.0, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
+# What service levels may be promised at; the deadline joins them.
+_LATENCY_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0)
 _BATCH = [1.0, 2, 4, 8, 16, 32, 64, 128]
+_SCORE = [0.01, 0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.98, 0.99, 1.0]
+# One scale for all figures of a face: ratios, px, grey values and mm.
+_QUALITY = [0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0, 2, 5, 10, 20, 50, 100, 150, 200, 250, 500, 1000]
 _SMOOTHING = 0.2
 STAGES = ("queue", "decode", "batch", "infer", "commit", "total")
+# A frame with one of these has not proven whose it is: anybody could fill the cameras' labels.
+_UNPROVEN = frozenset(
+    {Reason.BAD_SIGNATURE, Reason.UNKNOWN_CAMERA, Reason.MALFORMED, Reason.TOO_LARGE}
+)
+MAX_CAMERAS = 200
+OTHER_CAMERAS = "other"
 
 
 class MetricsBackend(Protocol):
@@ -63,13 +78,30 @@ class ServiceRate:
 class Telemetry:
     """The metrics of one replica, and a copy of the figures that `status` shows."""
 
-    def __init__(self, metrics: MetricsBackend, decode_threads: int) -> None:
-        """Register the metrics with the backend."""
+    def __init__(
+        self, metrics: MetricsBackend, decode_threads: int, deadline_ms: int = 3000
+    ) -> None:
+        """Register the metrics with the backend.
+
+        Args:
+            metrics: the backend.
+            decode_threads: of the replica.
+            deadline_ms: of the deployment; a limit that latency is counted by. A node of Ray keeps
+                the limits that it first heard of, so a new deadline is one in a new Ray cluster.
+        """
         self.service_rate = ServiceRate(decode_threads)
         self.tally: Tally[str] = Tally()
         self._started_at_s = time.monotonic()
+        self._cameras: set[str] = set()
+        self._model = ""
+        self._version = version("livegate")
         self._decisions = metrics.Counter(
             "livegate_decisions_total", "Committed decisions.", ("outcome", "reason")
+        )
+        self._of_cameras = metrics.Counter(
+            "livegate_camera_decisions_total",
+            f"Committed decisions on frames of proven origin, of {MAX_CAMERAS} cameras a replica.",
+            ("camera", "outcome"),
         )
         self._refused = metrics.Counter(
             "livegate_commits_refused_total",
@@ -84,30 +116,68 @@ class Telemetry:
         )
         self._dead = metrics.Counter("livegate_dead_letters_total", "Frames given up on.", ())
         self._latency = metrics.Histogram(
-            "livegate_latency_ms", "Time of a frame in each stage, ms.", _LATENCY_MS, ("stage",)
+            "livegate_latency_seconds",
+            "Time of a frame in each stage; total is from its arrival to its commit.",
+            sorted({*_LATENCY_S, deadline_ms / 1000}),
+            ("stage",),
         )
         self._batch_size = metrics.Histogram(
-            "livegate_batch_size", "Frames in a batch.", _BATCH, ()
+            "livegate_batch_frames", "Frames in a batch.", _BATCH, ()
         )
+        self._score = metrics.Histogram(
+            "livegate_bona_fide_score",
+            "Bona fide scores of frames that had one.",
+            _SCORE,
+            ("modalities",),
+        )
+        self._quality = metrics.Histogram(
+            "livegate_face_quality",
+            "Figures of faces, of one frame a batch and of all that were refused for them.",
+            _QUALITY,
+            ("figure",),
+        )
+        self._bundle = metrics.Gauge(
+            "livegate_bundle_info", "1 for the bundle that this replica judges with.", ("model",)
+        )
+        self._build = metrics.Gauge("livegate_build_info", "1, of this version.", ("version",))
         self._gauges = {
             name: metrics.Gauge(f"livegate_{name}", description, ())
             for name, description in {
-                "in_flight": "Frames that this replica works on.",
-                "pending": "Entries that some replica was given and has not committed yet.",
-                "waiting": "Entries that no replica was given yet.",
-                "oldest_age_ms": "How long the oldest entry has been in the stream, ms.",
+                "in_flight_frames": "Frames that this replica works on.",
                 "service_rate_fps": "Frames a second that this replica could do.",
             }.items()
         }
+        self._begin()
+
+    def _begin(self) -> None:
+        for outcome in (Outcome.BONA_FIDE, Outcome.ATTACK):
+            present(self._decisions, {"outcome": outcome, "reason": outcome})
+        for reason in Reason:
+            present(self._decisions, {"outcome": Outcome.NO_DECISION, "reason": reason})
+        for result in ("done", "failed"):
+            present(self._swaps, {"result": result})
+        for counter in (self._refused, self._reclaimed, self._dead):
+            present(counter, {})
+
+    def serves(self, model_id: str) -> None:
+        """Note which bundle judges from now on."""
+        if self._model:
+            self._bundle.set(0, {"model": self._model})
+        self._model = model_id
 
     def committed(self, decision: Decision) -> None:
         """Count a decision that became visible."""
-        self.tally[decision.reason or decision.outcome] += 1
-        self._decisions.inc(
-            1, {"outcome": decision.outcome, "reason": decision.reason or decision.outcome}
-        )
+        outcome, told = decision.outcome, decision.reason or decision.outcome
+        self.tally[told] += 1
+        self._decisions.inc(1, {"outcome": outcome, "reason": told})
+        if decision.camera_id and decision.reason not in _UNPROVEN:
+            camera = self._camera(decision.camera_id)
+            self._of_cameras.inc(1, {"camera": camera, "outcome": outcome})
         for stage, value_ms in decision.timing_ms.items():
-            self._latency.observe(value_ms, {"stage": stage})
+            self._latency.observe(value_ms / 1000, {"stage": stage})
+        if decision.score is not None:
+            self._score.observe(decision.score, {"modalities": "+".join(decision.modalities)})
+        self._measured(decision.quality)
 
     def commit_refused(self) -> None:
         """Count a commit that came too late: the entry was another replica's by then."""
@@ -130,15 +200,37 @@ class Telemetry:
         self.tally[f"swaps_{result}"] += 1
         self._swaps.inc(1, {"result": result})
 
-    def inferred(self, size: int, infer_s: float, decode_s: Sequence[float]) -> None:
-        """Take in one batch: its size, its time in the network, its frames' decode times."""
+    def inferred(
+        self,
+        size: int,
+        infer_s: float,
+        decode_s: Sequence[float],
+        quality: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take in one batch: its size, its time in the network, its frames' decode times.
+
+        Args:
+            size: number of its frames.
+            infer_s: what the network took.
+            decode_s: of each frame.
+            quality: figures of one of them: each figure of each frame would cost more than reading
+                the frame.
+        """
         self.service_rate.saw_batch(size, infer_s, sum(decode_s) / len(decode_s))
         self._batch_size.observe(size)
+        self._measured(quality or {})
 
     def gauge(self, values: Mapping[str, float]) -> None:
-        """Set gauges by name, without their prefix."""
+        """Set gauges by name, without their prefix, and say again what does not change.
+
+        Ray forgets a gauge that was not set for two of its reports, 20 s: so a replica that is gone
+        tells no longer what it was.
+        """
         for name, value in values.items():
             self._gauges[name].set(value)
+        self._build.set(1, {"version": self._version})
+        if self._model:
+            self._bundle.set(1, {"model": self._model})
 
     def figures(self) -> dict[str, float]:
         """Return counts since the start, uptime and service rate, for `status`."""
@@ -147,6 +239,29 @@ class Telemetry:
             "service_rate_fps": round(self.service_rate.fps, 1),
             "uptime_s": round(time.monotonic() - self._started_at_s, 1),
         }
+
+    def _camera(self, camera_id: str) -> str:
+        if camera_id not in self._cameras:
+            if len(self._cameras) >= MAX_CAMERAS:
+                return OTHER_CAMERAS
+            self._cameras.add(camera_id)
+            for outcome in Outcome:
+                present(self._of_cameras, {"camera": camera_id, "outcome": outcome})
+        return camera_id
+
+    def _measured(self, quality: Mapping[str, float]) -> None:
+        for figure, value in quality.items():
+            self._quality.observe(value, {"figure": figure})
+
+
+def present(counter: Any, tags: Mapping[str, str]) -> None:  # noqa: ANN401 - the backend's
+    """Make a series of a counter begin, at 0.
+
+    Ray's `inc` refuses 0, though what it calls takes it. Elsewhere there is nothing to begin.
+    """
+    record = getattr(counter, "_record", None)
+    if record is not None:
+        record(0, dict(tags))
 
 
 def _smooth(old: float, new: float) -> float:

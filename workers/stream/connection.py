@@ -105,6 +105,8 @@ class Servers:
         check(self._url)
         if cluster and (self._url.socket or self._url.service):
             raise ServerUrlError("a cluster is named by one of its servers: redis:// or rediss://")
+        if len(self._url.hosts) > 1 and not (cluster or self._url.service):
+            raise ServerUrlError("name one host; several are for a cluster, with cluster: true")
         self._timeout_s = timeout_s
         self.is_cluster = cluster
         self._has_map = cluster or bool(self._url.service)
@@ -114,6 +116,7 @@ class Servers:
         self._by_address: dict[Address, Server] = {}
         self._known: set[Address] = set()
         self._slots: dict[int, Server] = {}
+        self.version = 0  # of the map of slots
         self._mapping: asyncio.Task[None] | None = None
         self._map_at_s = 0.0
 
@@ -131,6 +134,10 @@ class Servers:
         if slot not in self._slots:
             raise LineError(f"no server is known to have {key}")
         return self._slots[slot]
+
+    def owner_of(self, key: str) -> Server | None:
+        """Return the server that has a key, as far as is known."""
+        return self._slots.get(key_slot(key.encode())) if self._has_map else self._guides[0]
 
     async def groups(self, names: Iterable[str]) -> list[list[str]]:
         """Return keys in groups, one for each server that has any of them.
@@ -155,6 +162,7 @@ class Servers:
         except MovedError as moved:
             target = self._at((moved.host, moved.port))
             self._slots[moved.slot_id] = target
+            self.version += 1
             return await target.execute(*args)
         except AskError as ask:
             return await self._at((ask.host, ask.port)).execute_asking(*args)
@@ -213,6 +221,7 @@ class Servers:
             server = self._at(primary)
             slots.update(dict.fromkeys(range(first, last + 1), server))
             known |= {primary, *replicas}
+        self.version += slots != self._slots
         self._slots, self._known = slots, known
 
     def _at(self, address: Address) -> Server:
@@ -230,7 +239,8 @@ def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Serve
 
     Args:
         url: as `workers.wire.server_url` says: one server, or the Sentinels that know it.
-        cluster: the server at `url` is one of a Redis Cluster.
+        cluster: the server at `url` is one of a Redis Cluster, or the servers are: while the only
+            one that is named is away, nobody new finds the others.
         timeout_s: how long to connect, and how long to wait for a reply. A read that blocks
             needs more than it blocks for.
 

@@ -130,7 +130,10 @@ class FrameStream(Protocol):
     """What the pipeline needs of a stream."""
 
     groups: Sequence[Sequence[int]]
-    """The partitions, in shard groups: one for each server that has any, known once joined."""
+    """The partitions, in shard groups: one for each server that had any when it was joined.
+
+    They name the groups from then on; a partition that moves goes over to another one.
+    """
 
     async def join(self) -> None:
         """Become a member of the consumer group, making what is missing; waits for the server."""
@@ -176,6 +179,10 @@ class FrameStream(Protocol):
             COMMITTED, REPLAYED, MEMORY_FULL, BLOCKED, or EXPIRED if the server was away for
             so long that it makes no difference any more.
         """
+        ...
+
+    def group_of(self, partition: int) -> Sequence[int]:
+        """Return the one of `groups` whose server has a partition now."""
         ...
 
     def is_available(self, group: Sequence[int]) -> bool:

@@ -106,8 +106,13 @@ class Heartbeat:
         name, members = keys.members(copy), self._members[copy]
         try:
             server = self._server_of[copy] = await self._servers.of(name)
-            near = [each for each in groups if await self._servers.of(each.key) is server]
-            near = [each for each in near if each.clock.is_sampled]
+            near = [
+                each
+                for each in groups
+                if each.partitions
+                and each.clock.is_sampled
+                and await self._servers.of(each.key) is server
+            ]
             now_ms = max((group.clock.now_ms() for group in near), default=0)
             beat = f"{now_ms}-{self._num_beats}"
             flat = await self._servers.run(script("beat"), [name], [self._consumer, beat])
@@ -143,7 +148,7 @@ class Heartbeat:
         self, groups: Sequence[ShardGroup], members: Sequence[bytes]
     ) -> None:
         alive = packed(names=list(members))
-        for partition in (each for group in groups for each in group.usable()):
+        for partition in [each for group in groups for each in group.usable()]:
             await self._servers.run(script("leave"), [keys.frames(partition)], [keys.GROUP, alive])
 
 

@@ -31,6 +31,7 @@ _WANTED = {
         "the server's machine fails or is killed amid a slow write",
     ),
     "maxmemory-policy": (("noeviction",), "a full server throws away whole streams"),
+    "save": (("",), "a snapshot keeps the faces of frames that waited then"),
 }
 
 
@@ -135,14 +136,21 @@ async def _check(server: Server, *, is_cluster: bool) -> list[str]:
         here = "is none of a cluster" if is_cluster else "is one of a cluster"
         raise StreamError(f"the server {here}: set cluster: {str(not is_cluster).lower()}")
     try:
-        rows: Any = await server.execute("CONFIG GET", *_WANTED, "proto-max-bulk-len")
+        rows: Any = await server.execute(
+            "CONFIG GET", *_WANTED, "auto-aof-rewrite-percentage", "proto-max-bulk-len"
+        )
     except (NoPermissionError, ResponseError):
         return []  # a hosted server does not tell; its settings are the operator's to check
     findings = [
-        f"{name} is {rows[name]}, should be {' or '.join(wanted)}: {loss}"
+        f"{name} is {rows[name]}, should be {' or '.join(wanted) or 'empty'}: {loss}"
         for name, (wanted, loss) in _WANTED.items()
         if name in rows and rows[name] not in wanted
     ]
+    if rows.get("auto-aof-rewrite-percentage") == "0":
+        findings.append(
+            "auto-aof-rewrite-percentage is 0, should be 100: the faces of frames that are "
+            "decided stay in the append-only file"
+        )
     limit = int(rows.get("proto-max-bulk-len", _BULK_BYTES))
     if limit > _BULK_BYTES:
         findings.append(

@@ -47,7 +47,7 @@ class Reclaimer:
     async def run(self, state: ShardGroup, slots: int) -> list[Entry]:
         """See `FrameStream.reclaim`; asks four times a lease, and on while something is found."""
         now_s = self._monotonic()
-        if now_s < self._next_s.get(state, 0.0) or not state.is_available:
+        if now_s < self._next_s.get(state, 0.0) or not (state.partitions and state.is_available):
             return []
         self._next_s[state] = now_s + self._settings.lease_ms / 4000
         try:

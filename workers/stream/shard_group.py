@@ -17,7 +17,7 @@ _FIRST_BLOCK_S = 2.0
 _LAST_BLOCK_S = 30.0
 _FIRST_POLL_S = 0.002
 _LAST_POLL_S = 0.01
-_IDLE_POLL_S = 0.06
+_IDLE_POLL_S = 0.1
 _IDLE_AFTER_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ class ShardGroup:
     ) -> None:
         """Believe the server to be there."""
         self.partitions = tuple(partitions)
-        self.key = keys.frames(self.partitions[0])  # any that its server has
         self.clock = ServerClock(monotonic)
         self.is_available = True
         # Partitions with entries that are this consumer's and in nobody's hands: the reply that
@@ -47,8 +46,26 @@ class ShardGroup:
         self._blocked: dict[int, tuple[float, float]] = {}
         self._turn = 0
 
+    @property
+    def key(self) -> str:
+        """Any key that its server has."""
+        return keys.frames(self.partitions[0])
+
+    def adopt(self, partition: int, other: "ShardGroup") -> None:
+        """Take a partition over from another group, with all that is known of it."""
+        self.partitions = (*self.partitions, partition)
+        other.partitions = tuple(each for each in other.partitions if each != partition)
+        self.clock.raise_to(other.clock.now_ms())
+        self.in_hand[partition] = other.in_hand.pop(partition, set())
+        # What was asked for on the old server may have been delivered there.
+        self.to_recover.add(partition)
+        other.to_recover.discard(partition)
+        self.is_quiet = False
+
     def usable(self) -> list[int]:
         """Return the partitions that can be used now, each time in another order."""
+        if not self.partitions:
+            return []
         now_s = self._monotonic()
         self._turn = (self._turn + 1) % len(self.partitions)
         turned = self.partitions[self._turn :] + self.partitions[: self._turn]
@@ -83,14 +100,13 @@ class ShardGroup:
         now_s = self._monotonic()
         return sorted(each for each, (until_s, _) in self._blocked.items() if until_s > now_s)
 
-    def hand_out(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return the entries that are not in hand already, and note that they are now."""
-        new = [each for each in entries if each.id not in self.in_hand[each.partition]]
-        for entry in new:
-            self.in_hand[entry.partition].add(entry.id)
-        if new:
-            self._found_at_s, self._poll_s = self._monotonic(), _FIRST_POLL_S
-        return new
+    def hand_out(self, entry: Entry) -> bool:
+        """Note that an entry is in hand; False if it was already."""
+        if entry.id in self.in_hand[entry.partition]:
+            return False
+        self.in_hand[entry.partition].add(entry.id)
+        self._found_at_s, self._poll_s = self._monotonic(), _FIRST_POLL_S
+        return True
 
     def take_back(self, key: EntryKey) -> None:
         """Note that an entry is in hand no more."""

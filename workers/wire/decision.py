@@ -56,7 +56,7 @@ class Decision:
     score: float | None
     threshold: float | None
     modalities: tuple[str, ...]
-    weights: Mapping[str, float]
+    evidence: Mapping[str, float]
     model: str
     replica: str
     batch_size: int

@@ -1,6 +1,7 @@
 """The URL of a server, or of what knows where it is: read once, checked, and never shown whole.
 
     redis://user@host:6379/0                       rediss:// for TLS
+    redis://user@host1:6379,host2:6379             servers of one cluster
     unix:///run/redis.sock?db=0
     redis+sentinel://user@host1,host2:26379/name   rediss+sentinel:// for TLS
 
@@ -65,7 +66,8 @@ class ServerUrl:
     """What a URL says.
 
     Attributes:
-        hosts: (host, port) of the server, or of each Sentinel; empty where there is a `socket`.
+        hosts: (host, port) of the server, of some of a cluster, or of each Sentinel; empty
+            where there is a `socket`.
         socket: path of a Unix socket, or empty.
         service: the name by which Sentinels know the server, or empty.
         db: number of the database.
@@ -151,10 +153,8 @@ def _login(user: str, password_file: str) -> Credentials:
 
 
 def _hosts(netloc: str, *, is_sentinel: bool) -> tuple[tuple[str, int], ...]:
-    names = netloc.split(",")
-    if len(names) > 1 and not is_sentinel:
-        raise ServerUrlError("name one host; of a cluster, any of its servers")
-    return tuple(_host(name, _SENTINEL_PORT if is_sentinel else _PORT) for name in names)
+    port = _SENTINEL_PORT if is_sentinel else _PORT
+    return tuple(_host(name, port) for name in netloc.split(","))
 
 
 def _host(text: str, port: int) -> tuple[str, int]:

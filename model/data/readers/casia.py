@@ -21,6 +21,7 @@ from model.data.readers.sample import (
 
 _COLOR_FOLDERS = ("color", "profile")
 _CASIA_TYPE = re.compile(r"0[1-6]_en?m?_[sb]")
+_CASIA_SUBJECT = re.compile(r"[A-Z]{4}_[A-Z]{2}\d{4}")
 _CEFA_VIDEO = re.compile(r"^([123])_(\d{3})_(\d)_(\d)_(\d)$")
 _CEFA_MASK_VIDEO = re.compile(r"^([12])_(\d{3})_\d_\d_\d_\d_\d$")
 _CEFA_PAI = {"1": BONA_FIDE, "2": "cloth", "3": "photo", "4": "screen"}
@@ -40,7 +41,7 @@ def read_four_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[
                     "are rgb, depth, ir, in this order"
                 )
         name = name_of(entry.rgb, path)
-        said, box = known.get(name, (None, None))
+        said, box, subject = known.get(name, (None, None, _subject(name)))
         species = said or _casia_species(name) or ""
         check_polarity(where, name, entry.label, species, bona_fide_is=1)
         yield Sample(
@@ -50,6 +51,7 @@ def read_four_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[
             species or (BONA_FIDE if entry.label else "attack"),
             partial(_load, entry),
             box,
+            subject,
         )
 
 
@@ -69,7 +71,14 @@ def read_two_columns(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[S
         check_polarity(where, name, label, species, bona_fide_is=0)
         for file in _colour_files(where, path.parent / name):
             entry = _beside(where, file, label)
-            yield Sample(where, name_of(file, path), label, species, partial(_load, entry))
+            yield Sample(
+                where,
+                name_of(file, path),
+                label,
+                species,
+                partial(_load, entry),
+                subject=_subject(name),
+            )
 
 
 def _colour_files(where: str, path: Path) -> list[Path]:
@@ -122,8 +131,18 @@ def _cefa_species(name: str) -> str | None:
     return None
 
 
-def _rendered(folder: Path) -> dict[str, tuple[str, Box | None]]:
-    """Return species and face box of each colour image of a rendered set; of others: nothing."""
+def _subject(name: str) -> str:
+    """Return the person in a path: CASIA-SURF's `CLKJ_AS0005`, CeFA's race and number."""
+    if match := _CASIA_SUBJECT.search(name):
+        return match[0]
+    for folder in Path(name).parts:
+        if match := _CEFA_VIDEO.match(folder) or _CEFA_MASK_VIDEO.match(folder):
+            return f"{match[1]}_{match[2]}"
+    return ""
+
+
+def _rendered(folder: Path) -> dict[str, tuple[str, Box | None, str]]:
+    """Return species, face box and subject of each colour image of a rendered set."""
     index = folder / "samples.jsonl"
     if not index.exists():
         return {}
@@ -133,6 +152,7 @@ def _rendered(folder: Path) -> dict[str, tuple[str, Box | None]]:
             f"subject-{row['subject']:06d}/{row['name']}_rgb.jpg": (
                 str(row["species"]),
                 tuple(row["face_box"]) if "face_box" in row else None,
+                str(row["subject"]),
             )
             for row in rows
         }

@@ -32,6 +32,7 @@ class Sample:
         species: PAI species, `bona_fide`, or `attack` where the data set does not tell.
         load: reads its RGB (H, W, 3) uint8, depth (H, W) uint8 or uint16 mm, IR (H, W) uint8.
         face_box: (x, y, w, h) px of RGB where the face is in them; None: they are face crops.
+        subject: the person whose face it shows; "" where the data set does not tell.
     """
 
     where: str
@@ -40,6 +41,7 @@ class Sample:
     species: str
     load: Callable[[], Pictures]
     face_box: Box | None = None
+    subject: str = ""
 
 
 def is_left_behind(file: Path) -> bool:

@@ -38,6 +38,7 @@ def read(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Sample]:
                 int(species == BONA_FIDE),
                 species,
                 partial(_load, file, frame),
+                subject=match[1],
             )
 
 

@@ -93,6 +93,8 @@ def test_debug_shows_the_traceback_of_any_error(tmp_path: Path) -> None:
         (["status", "--redis", "http://h"], "redis://"),
         (["up", "--redis", "127.0.0.1:6379"], "redis://"),
         (["camera", "--redis", "redis://h:port"], "--redis"),
+        (["camera", "--http", "h:8000"], "http://host:port"),
+        (["camera", "--http", "http://h", "--redis", "redis://h"], "--http is all"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

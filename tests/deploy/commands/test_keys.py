@@ -85,9 +85,10 @@ def test_a_deployment_elsewhere_is_never_given_an_invented_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli.app, ["camera", "--redis", "redis://127.0.0.1:1"])
-    assert isinstance(result.exception, cli.NoKey)
-    assert "--key-file" in str(result.exception)
+    for where in (("--redis", "redis://127.0.0.1:1"), ("--http", "http://127.0.0.1:1")):
+        result = CliRunner().invoke(cli.app, ["camera", *where])
+        assert isinstance(result.exception, cli.NoKey)
+        assert "--key-file" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +16,7 @@ from model.data.dataset import load_dataset
 from model.data.planes import MODALITIES, PlaneError
 from model.data.quality import ANY_QUALITY
 from model.errors import ModelError, SettingError
+from model.evaluation.drift import DriftError
 from model.evaluation.scoring import score
 from model.serving.bundle import BundleUnknown, load_bundle, save_bundle
 from tests.model.pictures import learned_bundle, training_config, write_set
@@ -76,7 +78,8 @@ class TestJudge:
             assert found["score"] == pytest.approx(scores[number], abs=1e-3)
             assert (found["decision"], found["reason"], found["faults"]) == (decision, None, [])
             assert (found["score"] >= found["threshold"]) == (decision == "bona_fide")
-            assert sum(found["shares"].values()) == pytest.approx(1, abs=1e-3)
+            odds = np.log(found["score"] / (1 - found["score"]))
+            assert sum(found["evidence"].values()) == pytest.approx(odds, rel=1e-2)
         found = self.judged(*self.files(folder, 1, "rgb")[:-1], tmp_path / "open")
         assert found["modalities"] == ["rgb"]
 
@@ -105,11 +108,29 @@ def test_calibrate_on_bona_fide_alone(folder: Path, tmp_path: Path) -> None:
     site = folder / "site_list.txt"
     site.write_text("".join(f"{line}\n" for line in lines if line.endswith(" 1")))
     args = (site, tmp_path / "site", "--bundle", folder / "bundle", "--require", "rgb")
-    result = run("calibrate", *args, "--bpcer", 0.1)
+    result = run("calibrate", *args, "--bpcer", 0.1, "--jitter", 0)
     assert result.exit_code == 0, result.output
     assert re.search(r"rgb\+depth\+ir +threshold 0\.\d+ +APCER unknown +BPCER 0\.0", result.stdout)
     assert load_bundle(tmp_path / "site").required == ("rgb",)
     assert load_bundle(tmp_path / "site").name == "site"
+
+
+def test_a_bundle_is_no_better_than_itself(folder: Path) -> None:
+    args = (folder / "test_list.txt", folder / "bundle", folder / "bundle")
+    result = run("compare", *args, "--composites", "split")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()[2:]
+    assert {line.split()[0] for line in lines} >= {"EER", "BPCER", "APCER"}
+    assert all("+0.000% to +0.000%" in line and "*" not in line for line in lines)
+
+
+def test_drift_takes_a_calibrated_bundle(folder: Path) -> None:
+    site = folder / "recent_list.txt"
+    lines = (folder / "test_list.txt").read_text().splitlines()
+    site.write_text("".join(f"{line}\n" for line in lines if line.endswith(" 1")))
+    error = error_of("drift", site, "--bundle", folder / "bundle")
+    assert isinstance(error, DriftError)
+    assert "calibrate it first" in str(error)
 
 
 def test_upgrade(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The embedded server: it keeps its data, says why it fails, and outlives nobody."""
 
+import secrets
 import signal
 import socket
 import subprocess
@@ -37,6 +38,34 @@ def test_it_is_killed_and_comes_back_with_its_data(tmp_path: Path) -> None:
             assert client.get("kept") == b"1"
     assert not server.is_running
     assert told == [f"starting the embedded server, data in {tmp_path / 'new'} ..."]
+
+
+def keeps(folder: Path, secret: bytes) -> bool:
+    found = False
+    for file in folder.rglob("*"):
+        try:
+            found = found or (file.is_file() and secret in file.read_bytes())
+        except FileNotFoundError:
+            return True  # replaced meanwhile: look again
+    return found
+
+
+def test_what_was_deleted_is_on_disk_no_more(tmp_path: Path) -> None:
+    """After an end in order, and after a crash once it has started again."""
+    with embedded_server(tmp_path, free_port()) as server:
+        for secret in (secrets.token_bytes(4000), secrets.token_bytes(4000)):
+            with redis.Redis.from_url(server.url) as client:
+                entry_id = client.xadd("frames", {"f": secret})
+                client.xdel("frames", entry_id)
+            assert keeps(tmp_path, secret[100:200])
+            server.kill()
+            server.start()
+            wait_for(lambda secret=secret: not keeps(tmp_path, secret[100:200]))
+        with redis.Redis.from_url(server.url) as client:
+            client.xdel("frames", client.xadd("frames", {"f": secret}))
+            client.xadd("frames", {"f": "waits"})
+    assert not keeps(tmp_path, secret[100:200])
+    assert keeps(tmp_path, b"waits")
 
 
 def test_a_port_that_is_another_server_s_is_an_error(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from model.errors import SettingError
 from model.evaluation.metrics import equal_error
 from model.runs.stamp import StampMismatch
-from model.training.ablation import LATE, AblationConfig, ablate, missing_runs, write_table
-from model.training.training import TrainingConfig
+from model.training.ablation import AblationConfig, ablate, missing_runs, write_table
+from model.training.ablation_table import SUM
+from model.training.recipe import TrainingConfig
 from tests.model.pictures import training_config
 
 
@@ -19,20 +20,27 @@ def test_an_interrupted_ablation_continues(tmp_path: Path) -> None:
     # Twice the steps of the other tests: each network must have learnt something.
     recipe = replace(training_config(tmp_path), epochs=10, batch=8)
     plan = AblationConfig(
-        recipe, recipe.val, tmp_path / "runs", ("rgb", "depth", "ir", "mmfcnn-abc-batch"), (0,)
+        recipe,
+        recipe.val,
+        tmp_path / "runs",
+        ("rgb", "depth", "ir", "mmfcnn-abc-0.1"),
+        (0,),
+        composites=("split",),
     )
     first = replace(plan, variants=("rgb", "depth"))
     assert sorted(ablate(first)) == ["depth-0", "rgb-0"]
-    assert sorted(ablate(plan)) == ["ir-0", "mmfcnn-abc-batch-0"]
+    assert sorted(ablate(plan)) == ["ir-0", "mmfcnn-abc-0.1-0"]
     rows = {row["variant"]: row for row in write_table(plan)}
-    assert list(rows) == ["rgb", "depth", "ir", "mmfcnn-abc-batch", LATE]
-    parameters = [rows[name]["parameters"]["mean"] for name in ("rgb", "depth", "ir")]
-    assert rows[LATE]["parameters"]["mean"] == sum(parameters)
-    assert "ACER without-ir" in rows["mmfcnn-abc-batch"]
+    assert list(rows) == ["rgb", "depth", "ir", "mmfcnn-abc-0.1", SUM]
+    parameters = [rows[name]["parameters"] for name in ("rgb", "depth", "ir")]
+    assert rows[SUM]["parameters"] == sum(parameters)
+    mmfcnn = rows["mmfcnn-abc-0.1"]
+    assert {"EER", "EER split", "EER without-ir", "gain EER split"} <= mmfcnn.keys()
     rest = [np.load(plan.folder / f"{name}-0.npz") for name in ("rgb", "depth")]
-    mean = sum(1 / (1 + np.exp(-each["all"].astype(np.float64))) for each in rest) / 2
-    rate, _ = equal_error(mean, rest[0]["label"])
-    assert rows[LATE]["EER without-ir"]["mean"] == pytest.approx(rate, abs=1e-6)
+    summed = sum(each["all"].astype(np.float64) for each in rest)
+    is_listed = ~np.char.startswith(rest[0]["species"], "split")
+    rate, _ = equal_error(summed[is_listed], rest[0]["label"][is_listed])
+    assert rows[SUM]["EER without-ir"]["rate"] == pytest.approx(rate, abs=1e-6)
     table = (plan.folder / "table.md").read_text()
     assert table.count("\n") == 2 + 5
     assert missing_runs(plan) == []

@@ -13,21 +13,22 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from model.data.dataset import Chances, Dataset, load_dataset, stored_px, subsets
+from model.data.augmentation import Chances, augmented
+from model.data.dataset import Dataset, load_dataset, stored_px
 from model.data.lists import ListError
-from model.data.planes import MODALITIES, Planes, crop_planes
+from model.data.planes import MODALITIES, SUBSETS, Planes, crop_planes
 from model.data.readers import DatasetError
 from model.errors import SettingError
 from model.evaluation.scoring import DepthKindMismatch, score
-from model.network.mmfcnn import FUSIONS, Fusion, NetworkConfig
+from model.network.config import ADDITIVE, FUSIONS, Fusion, NetworkConfig
 from model.serving.bundle import load_bundle
-from model.serving.engine import Engine
+from model.serving.eager import eager_engine
 from model.training.checkpoint import CheckpointError
 from model.training.curves import write_curves
+from model.training.recipe import TrainingConfig
 from model.training.release import release
 from model.training.training import (
     Epoch,
-    TrainingConfig,
     TrainingError,
     has_stalled,
     selectable,
@@ -54,10 +55,10 @@ def test_it_learns_and_writes_a_bundle_that_loads(config: TrainingConfig) -> Non
     epochs = list(train(config))
     assert min(epoch.val_loss for epoch in epochs) < np.log(2)
     bundle = load_bundle(config.bundle)
-    Engine(bundle)
+    eager_engine(bundle)
     assert "rgb+depth+ir" in bundle.thresholds
     assert bundle.about["selection"].endswith("on bona fide and attack")
-    assert set(bundle.about["val"]) == {"+".join(each) for each in subsets()}
+    assert set(bundle.about["val"]) == {"+".join(each) for each in SUBSETS}
     # 112 of 124 px are shown in training: serving has to show as much of the face.
     assert bundle.crop_margin == pytest.approx((1.4 * 112 / 124 - 1) / 2)
     with pytest.raises(FileExistsError):
@@ -142,7 +143,7 @@ def test_a_run_that_learns_nothing_writes_nothing(config: TrainingConfig) -> Non
         {"seed": -1},
         {"threads": True},
         {"weight_decay": -1},
-        {"crop_margin": "wide"},
+        {"matching": -1},
     ],
     ids=str,
 )
@@ -196,7 +197,7 @@ def test_scores_that_saturate_still_make_a_bundle(config: TrainingConfig) -> Non
     val_set = load_dataset(config.val, 112)
     scores = score(network, val_set, MODALITIES)
     assert set(scores[val_set.label == 1]) == {1.0}
-    bundle = release("saturated", network, val_set, 0.2, {})
+    bundle = release("saturated", network, val_set, {})
     assert scores[val_set.label == 0].max() < bundle.thresholds["rgb+depth+ir"].value < 1
 
 
@@ -205,7 +206,7 @@ def test_classes_that_score_alike_are_refused(config: TrainingConfig) -> None:
     with torch.no_grad():
         network.head.weight.zero_()  # type: ignore[operator, union-attr]
     with pytest.raises(TrainingError, match=r"no bona fide presentation .* learned nothing"):
-        release("constant", network, load_dataset(config.val, 112), 0.2, {})
+        release("constant", network, load_dataset(config.val, 112), {})
 
 
 def test_depth_of_another_kind_is_refused(config: TrainingConfig) -> None:
@@ -253,14 +254,23 @@ def test_lists_that_share_a_sample_are_refused(config: TrainingConfig) -> None:
         next(train(config))
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", [each for each in FUSIONS if each not in ADDITIVE])
 def test_a_peer_is_trained_and_shipped_alike(config: TrainingConfig, fusion: Fusion) -> None:
     views = ("ir",) if fusion == "early" else ("rgb", "depth", "ir")
     network = NetworkConfig(views=views, depth=18, width=0.125, fusion=fusion)
     next(train(replace(config, network=network, abc="centre")))
-    shares = Engine(learned_bundle(replace(config, network=network))).predict(_faces(2)).shares
-    assert shares.sum(1) == pytest.approx(1)
-    assert (shares[:, 2] == 1).all() == (fusion == "early")
+    made = eager_engine(learned_bundle(replace(config, network=network))).predict(_faces(2))
+    assert made.scores == pytest.approx(1 / (1 + np.exp(-made.evidence.sum(1))), abs=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ADDITIVE)
+def test_additive_evidence_is_trained_alike(config: TrainingConfig, fusion: Fusion) -> None:
+    network = NetworkConfig(depth=18, width=0.125, size=64, fusion=fusion)
+    chances = Chances(dropout=0.3, composing=0.5, holes=0.5)
+    epoch = next(
+        train(replace(config, network=network, abc="none", optimiser="adamw", chances=chances))
+    )
+    assert np.isfinite([epoch.train_loss, epoch.val_loss]).all()
 
 
 def _faces(count: int) -> list[Planes]:
@@ -280,7 +290,7 @@ def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) ->
     dataset.planes.ir[:] = np.arange(124, dtype=np.uint8)[None, None]
     dataset.planes.depth[:] = np.arange(124, dtype=np.uint16)[None, None]
     rows = np.arange(20)
-    stored, _ = dataset.augmented(rows, Chances(), np.random.default_rng(0))
+    stored = augmented(dataset, rows, Chances(), np.random.default_rng(0)).stored
     steps = (stored.depth[:, 0, 1].int() - stored.depth[:, 0, 0].int()).tolist()
     assert set(steps) == {-1, 1}
     flips = [step < 0 for step in steps]
@@ -291,7 +301,7 @@ def test_augmentation_keeps_the_modalities_registered(config: TrainingConfig) ->
 def test_dropout_leaves_each_sample_something(config: TrainingConfig) -> None:
     dataset = load_dataset(config.train, 112)
     rng = np.random.default_rng(0)
-    stored, is_blind = dataset.augmented(np.arange(48), Chances(dropout=1.0), rng)
+    stored, is_blind, *_ = augmented(dataset, np.arange(48), Chances(dropout=1.0), rng)
     assert set(stored.present.sum(1).tolist()) == {1, 2}
     assert not is_blind.any()
 
@@ -299,7 +309,7 @@ def test_dropout_leaves_each_sample_something(config: TrainingConfig) -> None:
 def test_blinding_leaves_a_plane_that_shows_nothing(config: TrainingConfig) -> None:
     dataset = load_dataset(config.train, 112)
     rng = np.random.default_rng(0)
-    stored, is_blind = dataset.augmented(np.arange(48), Chances(blinding=1.0), rng)
+    stored, is_blind, *_ = augmented(dataset, np.arange(48), Chances(blinding=1.0), rng)
     assert (is_blind.sum(1) == 1).all()
     assert stored.present.all()
     assert (stored.depth[is_blind[:, 1]].int() == 0).all()
@@ -314,7 +324,7 @@ def test_covering_hides_the_same_part_from_all_modalities(config: TrainingConfig
     for plane in (dataset.planes.rgb, dataset.planes.depth, dataset.planes.ir):
         plane[:] = 200
     rng = np.random.default_rng(0)
-    stored, _ = dataset.augmented(np.arange(48), Chances(covering=0.5), rng)
+    stored = augmented(dataset, np.arange(48), Chances(covering=0.5), rng).stored
     hidden = stored.depth.int() == 0
     assert torch.equal(hidden, stored.ir == 0)
     assert torch.equal(hidden, (stored.rgb == 0).all(3))

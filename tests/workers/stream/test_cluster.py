@@ -10,7 +10,7 @@ from redis.crc import key_slot
 
 from tests.workers import frames
 from tests.workers.replica.bench import NoMetrics
-from tests.workers.stream.cluster import Cluster, started_cluster
+from tests.workers.stream.cluster import Cluster, started_cluster, until
 from workers.client.camera import AsyncCamera, Camera, SendResult
 from workers.client.door import Door, follow
 from workers.replica.pipeline import Pipeline
@@ -189,6 +189,101 @@ async def test_a_server_that_hangs_does_not_hold_up_the_others(cluster: Cluster)
         with cluster.hung(victim):
             await run.decided_more(others[0], 5)
         await run.decided_more(0, 5)
+
+
+async def test_a_planned_failover_is_followed_by_who_has_nothing_to_do(cluster: Cluster) -> None:
+    async with running(cluster) as run:
+        for partition in range(4):
+            await run.decided_more(partition, 1)
+        await run.decided_all()
+        primary = cluster.primary_of(keys.frames(3))  # no copy of the members is there
+        replica = await asyncio.to_thread(cluster.replica_of, primary)
+        replica.client.execute_command("CLUSTER", "FAILOVER")
+        await asyncio.to_thread(until, lambda: replica.is_primary)
+        await run.decided_more(3, 5)
+
+
+def settings_of(cluster: Cluster) -> StreamSettings:
+    for node in cluster.nodes:
+        if node.is_primary:
+            node.client.flushall()
+    return StreamSettings(url=cluster.url, cluster=True, partitions=4, lease_ms=600)
+
+
+async def add_to(cluster: Cluster, partition: int) -> None:
+    node = await asyncio.to_thread(cluster.primary_of, keys.frames(partition))
+    node.client.xadd(keys.frames(partition), {"f": "x"})
+
+
+async def test_who_is_silent_is_known_while_any_server_hangs(cluster: Cluster) -> None:
+    """The beats are in several copies: none of them is needed."""
+    settings = settings_of(cluster)
+    owners = [cluster.primary_of(keys.frames(each)) for each in range(4)]
+    for hung in {each.port: each for each in owners}.values():
+        partition = next(each for each in range(4) if owners[each].port != hung.port)
+        names = [f"{who} {hung.port}" for who in ("silent", "alive")]
+        silent, alive = (RedisStream(settings, name) for name in names)
+        await silent.join()
+        await alive.join()
+        await add_to(cluster, partition)
+        while not await silent.read(silent.group_of(partition), 4):
+            pass
+        with cluster.hung(hung):
+            async with asyncio.timeout(60):
+                while not (taken := await alive.reclaim(alive.group_of(partition), 4)):
+                    await alive.beat()
+                    await asyncio.sleep(0.05)
+            assert [each.partition for each in taken] == [partition]
+        await asyncio.to_thread(until, lambda hung=hung: hung.client.ping())
+        for stream in (silent, alive):
+            await stream.leave()
+        settings_of(cluster)
+
+
+async def test_a_replica_joins_while_a_server_hangs(cluster: Cluster) -> None:
+    settings = settings_of(cluster)
+    hung = cluster.primary_of(keys.frames(0))
+    other = next(
+        each for each in range(4) if cluster.primary_of(keys.frames(each)).port != hung.port
+    )
+    await add_to(cluster, other)
+    await add_to(cluster, 0)
+    stream = RedisStream(settings, "late")
+    with cluster.hung(hung):
+        async with asyncio.timeout(60):
+            await stream.join()
+            while not await stream.read(stream.group_of(other), 4):
+                pass
+            assert not stream.is_available(stream.group_of(0)) or stream.findings
+    async with asyncio.timeout(60):
+        while not await stream.read(stream.group_of(0), 4):
+            pass
+    await stream.leave()
+
+
+async def test_a_partition_that_moved_hangs_with_its_new_server(cluster: Cluster) -> None:
+    settings = settings_of(cluster)
+    stream = RedisStream(settings, "one")
+    await stream.join()
+    stayed, moved = next(group for group in stream.groups if len(group) > 1)[:2]
+    source = await asyncio.to_thread(cluster.primary_of, keys.frames(moved))
+    target = next(each for each in cluster.nodes if each.is_primary and each.port != source.port)
+    slot = key_slot(keys.frames(moved).encode())
+    await asyncio.to_thread(cluster.migrate, slot, source, target)
+    try:
+        async with asyncio.timeout(60):
+            while stream.group_of(moved) == stream.group_of(stayed):
+                await stream.read(stream.group_of(moved), 4)
+        with cluster.hung(target):
+            await add_to(cluster, stayed)
+            assert await stream.read(stream.group_of(stayed), 4)
+        await asyncio.to_thread(until, target.client.ping)
+        await add_to(cluster, moved)
+        async with asyncio.timeout(60):
+            while not await stream.read(stream.group_of(moved), 4):
+                pass
+    finally:
+        await stream.leave()
 
 
 async def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:

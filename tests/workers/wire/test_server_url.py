@@ -26,6 +26,8 @@ def test_what_a_url_says() -> None:
     assert parse_server_url("redis://:only@[::1]:7").hosts == (("::1", 7),)
     socket = parse_server_url("unix:///run/redis.sock?db=2")
     assert (socket.socket, socket.db, socket.hosts) == ("/run/redis.sock", 2, ())
+    cluster = parse_server_url("redis://u@a,[::1]:7")
+    assert cluster.hosts == (("a", 6379), ("::1", 7))
     sentinel = parse_server_url("redis+sentinel://u@a,b:7/mymaster/1?password_file=/p")
     assert (sentinel.hosts, sentinel.service, sentinel.db) == (
         (("a", 26379), ("b", 7)),
