@@ -22,7 +22,7 @@ def simulate(
     ] = 1_000_000,
     utilisation: Annotated[
         float, typer.Option(min=0.1, max=1, help="The policy's target_utilisation.")
-    ] = 0.9,
+    ] = 0.6,
     cold_s: Annotated[float, typer.Option(min=0, max=3600, help="A replica takes to start.")] = 20,
     within_ms: Annotated[float, typer.Option(min=1, help="The promise.")] = 500,
     step_s: Annotated[float, typer.Option(min=0.5, max=60, help="Of the fluid model.")] = 2,
@@ -89,7 +89,7 @@ def plan(
     within_ms: Annotated[float, typer.Option(min=1, help="p99 of the latency.")] = 500,
     utilisation: Annotated[
         float, typer.Option(min=0.1, max=1, help="The policy's target_utilisation.")
-    ] = 0.9,
+    ] = 0.6,
     figures: Annotated[Path | None, typer.Option(help="Measured figures, JSON.")] = None,
     machines: Annotated[Path | None, typer.Option(help="Kinds of machines, TOML.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,

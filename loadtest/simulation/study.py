@@ -38,7 +38,7 @@ _FEWEST = 1e-6  # a share of missed frames below it counts as none
 _NIGHT_FPS, _DAY_FPS, _PEAK_FPS = 0.02, 0.1, 0.4
 
 _KNOBS: dict[str, tuple[float, ...]] = {
-    "livegate": (0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96),
+    "livegate": (0.3, 0.45, 0.6, 0.75, 0.9),
     "clairvoyant": (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
     "hpa": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
     "keda": (0.5, 0.7, 1.0, 1.5, 2.0, 3.0),
