@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from model.serving.presentations import SequentialTest
+from model.serving.presentations import DEFAULT_TEST, SequentialTest
 from workers.wire.frame import MAX_FRAME_BYTES
 from workers.wire.server_url import ServerUrlError, parse_server_url
 
@@ -40,10 +40,10 @@ class PresentationSettings(Settings):
         refused_s: from the first of them, until they are forgotten.
     """
 
-    max_apcer: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
-    max_bpcer: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    frame_correlation: Annotated[float, Field(ge=0, le=1)] = 0.2
-    max_frames: Annotated[int, Field(ge=1, le=10_000)] = 30
+    max_apcer: Annotated[float, Field(gt=0, lt=0.5)] = DEFAULT_TEST.max_apcer
+    max_bpcer: Annotated[float, Field(gt=0, lt=0.5)] = DEFAULT_TEST.max_bpcer
+    frame_correlation: Annotated[float, Field(ge=0, le=1)] = DEFAULT_TEST.frame_correlation
+    max_frames: Annotated[int, Field(ge=1, le=10_000)] = DEFAULT_TEST.max_frames
     silence_ms: Annotated[int, Field(ge=100, le=600_000)] = 2000
     max_refused: Annotated[int, Field(ge=1, le=10_000)] = 5
     refused_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0

@@ -15,7 +15,7 @@ from model.data.augmentation import blinded
 from model.data.dataset import Dataset
 from model.data.planes import MODALITIES, SUBSETS
 from model.data.quality import faults
-from model.evaluation import bootstrap
+from model.evaluation import bootstrap, presentations
 from model.evaluation.bootstrap import Subjects
 from model.evaluation.gates import quality_figures
 from model.evaluation.metrics import (
@@ -29,6 +29,8 @@ from model.network.device import default_device
 from model.network.mmfcnn import FusionNetwork
 from model.runs.progress import Advance, ignore
 from model.serving.bundle import Bundle
+from model.serving.presentations import DEFAULT_TEST
+from model.serving.served import error_rates
 
 # False positive rates at which TPR is stated, and the attack presentations that it takes: about 3
 # of them are then accepted.
@@ -86,6 +88,7 @@ def evaluate(bundle: Bundle, dataset: Dataset, advance: Advance = ignore) -> Eva
         "non_response": _non_response(dataset, found),
         "evidence": evidence_when_blind(network, dataset),
         "named_first": named_first(network, dataset),
+        "presentations": _presentations(scores["+".join(MODALITIES)], dataset, bundle),
     }
     return Evaluation(bundle, dataset, scores, found, figures)
 
@@ -144,6 +147,20 @@ def subset_figures(
             name: rate(each, accepted, names == name) for name, each in report.apcer_of.items()
         },
     }
+
+
+def _presentations(
+    scores: NDArray[np.float64], dataset: Dataset, bundle: Bundle
+) -> dict[str, Any] | None:
+    """Return the error rates of verdicts on presentations; None without subjects to group by."""
+    threshold = bundle.threshold_for(MODALITIES)
+    if threshold is None or not dataset.subjects:
+        return None
+    rates = error_rates(bundle.thresholds, MODALITIES)
+    accepted = scores >= threshold
+    return presentations.figures(
+        presentations.simulate(accepted, dataset.species, dataset.subjects, rates, DEFAULT_TEST)
+    )
 
 
 def with_interval(rate: Rate) -> dict[str, Any]:

@@ -74,6 +74,9 @@ class SequentialTest:
         return "undecided" if num_frames >= self.max_frames else None
 
 
+DEFAULT_TEST = SequentialTest(max_apcer=0.001, max_bpcer=0.01, frame_correlation=0.2, max_frames=30)
+
+
 def frame_evidence(rates: ErrorRates, *, is_accepted: bool) -> float:
     """Return what the decision on one frame says: log likelihood ratio, nats, above 0: bona fide.
 
