@@ -8,7 +8,6 @@ from pathlib import Path
 
 import typer
 
-from deploy.local.config import load_config
 from deploy.local.home import DEFAULT, Home
 from deploy.local.ports import free_port
 from deploy.local.processes import descendants, processes
@@ -51,7 +50,9 @@ class UpControls:
 
 @contextmanager
 def local_target(scenario: Scenario, num_replicas: int, bundle: str | None) -> Iterator[Target]:
-    """Run a server and replicas without Ray while the block runs."""
+    """Run a server and replicas without Ray while the block runs; needs the extra `serve`."""
+    from deploy.local.config import load_config
+
     of_network = any(getattr(each, "of", "") in ("replicas", "both") for each in scenario.faults)
     with tempfile.TemporaryDirectory(prefix="livegate-") as name:
         folder = Path(name)
