@@ -87,7 +87,10 @@ def _watched(servers: Single | Clustered) -> tuple[int, int]:
         with client.monitor() as monitor:
             end_s = time.monotonic() + WINDOW_S
             while time.monotonic() < end_s:
-                shown = monitor.next_command()
+                try:
+                    shown = monitor.next_command()
+                except redis.TimeoutError:
+                    return  # it was asked for nothing in all that time
                 name = shown["command"].split(" ")[0].upper()
                 if name not in ("REPLCONF", "PING", "INFO", "MONITOR", "HELLO", "CLIENT"):
                     counts[shown["client_type"] == "lua"] += 1

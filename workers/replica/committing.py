@@ -1,7 +1,6 @@
 """A replica commits decisions: all that waits for one server in one call, in two passes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from workers.errors import WorkerError
 from workers.replica.batching import BatchQueue
@@ -109,8 +108,13 @@ class Committer:
         self, group: Sequence[int], batch: Sequence[Decided]
     ) -> list[tuple[Decided, CommitResult]]:
         commits = [decided.to_commit(self._settings) for decided in batch]
-        with self._progress.at("commit", group):
-            results = await self._stream.commit(commits, partial(_free_slots, batch))
+        with self._progress.at("commit", group) as waits:
+
+            def on_wait() -> None:
+                waits()
+                _free_slots(batch)
+
+            results = await self._stream.commit(commits, on_wait)
         return list(zip(batch, results, strict=True))
 
     def _instead(self, decided: Decided, result: CommitResult) -> Decided:

@@ -27,12 +27,21 @@ class Progress:
         self._working: dict[object, tuple[str, Sequence[int], float]] = {}
 
     @contextmanager
-    def at(self, step: str, group: Sequence[int] = ()) -> Iterator[None]:
-        """Note that a step works while the block runs, on the server of `group` if it has any."""
+    def at(self, step: str, group: Sequence[int] = ()) -> Iterator[Callable[[], None]]:
+        """Note that a step works while the block runs, on the server of `group` if it has any.
+
+        Yields:
+            What to call when the step waits for a server that is away: the time counts anew. Else
+            it would have stood still for all the outage at the moment in which the server is back.
+        """
         token = object()
-        self._working[token] = (step, group, time.monotonic())
+
+        def begin() -> None:
+            self._working[token] = (step, group, time.monotonic())
+
+        begin()
         try:
-            yield
+            yield begin
         finally:
             del self._working[token]
 

@@ -184,6 +184,14 @@ class Servers:
             await server.client.aclose()
             await server.client.connection_pool.disconnect()
 
+    def refresh(self, age_s: float) -> None:
+        """Ask for the map of slots in the background, if it is older than that.
+
+        A command is redirected from a slot that has moved; who only waits for entries is not.
+        """
+        if time.monotonic() - self._map_at_s > age_s:
+            self.look_again()
+
     def look_again(self) -> None:
         """Ask for the map of slots in the background: whoever saw that it is old does not wait."""
         if self._has_map and (self._mapping is None or self._mapping.done()):

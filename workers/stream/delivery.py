@@ -164,7 +164,7 @@ class FrameStream(Protocol):
     ) -> list[CommitResult]:
         """Make decisions of one shard group visible, each one fenced.
 
-        An unreachable server is waited for; `on_wait` is called once when that begins.
+        An unreachable server is waited for; `on_wait` is called before each pause.
         """
         ...
 

@@ -14,6 +14,9 @@ from workers.stream.shard_group import ShardGroup, entry_of
 from workers.wire import keys
 
 _CLOCK_PERIOD_S = 1.0
+_MAP_AGE_S = 2.0
+# What comes into a stream in no usual way, as a key that is restored, is found after this time.
+_LOOK_S = 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -40,16 +43,21 @@ class Reader:
     async def read(self, group: ShardGroup, slots: int) -> list[Entry]:
         """See `FrameStream.read`; some of them may be in hand already."""
         found: list[Entry] = []
-        # When a read that waits has waited in vain, the next one may wait at once.
+        # When one has waited in vain, the next one may wait at once.
         was_quiet, group.is_quiet = group.is_quiet, False
         try:
             await self.sample_clock(group)
             await self._recover(group, slots, found)
             if not found and not was_quiet:
                 await self._deliver(group, slots, found)
-            if not found:
+            if not found and self._settings.cluster:
+                await group.poll_pause()
+                if await self._has_more(group):
+                    await self._deliver(group, slots, found)
+                group.is_quiet = not found
+            elif not found:
                 await self._await_first(group, found)
-                group.is_quiet = not (found or group.has_blocked or self._settings.cluster)
+                group.is_quiet = not (found or group.has_blocked)
             group.answered()
         except FAILURES as error:
             if failure_of(error).may_have_run:
@@ -70,6 +78,7 @@ class Reader:
             return
         server = await self._servers.of(group.key)
         seconds, microseconds = await server.execute("TIME")
+        self._servers.refresh(_MAP_AGE_S)
         group.clock.sample(seconds * 1000 + microseconds / 1000, asked_s)
         self._clock_at_s[group] = asked_s + _CLOCK_PERIOD_S
 
@@ -94,9 +103,9 @@ class Reader:
                 return
 
     async def _await_first(self, group: ShardGroup, found: list[Entry]) -> None:
-        """Wait a moment for new entries, and find the first of them where a read can block."""
+        """Wait a moment for new entries, and find the first of them: one read covers them all."""
         names = [keys.frames(partition) for partition in group.usable()]
-        if self._settings.cluster or not names:
+        if not names:
             await group.poll_pause()
             return
         server, asked_ms = await self._blocking.of(names[0]), group.clock.now_ms()
@@ -113,6 +122,27 @@ class Reader:
                 for entry_id, fields in rows
                 if fields is not None
             ]
+
+    async def _has_more(self, group: ShardGroup) -> bool:
+        """Say whether there may be what the last look at all partitions did not find.
+
+        A cluster's partitions are in as many slots, which no read covers. That nothing was added
+        to any of them is told by one number, however many there are.
+        """
+        if not group.partitions:
+            return False
+        server, now_s = await self._servers.of(group.key), self._monotonic()
+        try:
+            statistics = await server.execute("INFO", "commandstats")
+            num_added = statistics["cmdstat_xadd"]["calls"]
+        except (ResponseError, KeyError):
+            return True  # it does not tell: nothing was ever added, or an account may not ask
+        is_same = group.num_added == (server, num_added)
+        group.num_added = (server, num_added)
+        if is_same and not group.has_blocked and now_s < group.look_at_s:
+            return False
+        group.look_at_s = now_s + _LOOK_S
+        return True
 
     async def _recover(self, group: ShardGroup, slots: int, found: list[Entry]) -> None:
         """Find entries that are this consumer's on the server and in nobody's hands."""

@@ -18,7 +18,7 @@ from workers.stream.shard_group import ShardGroup, entry_of
 from workers.wire import keys
 
 # How many partitions are looked into a second while nobody has fallen silent.
-_SWEPT_A_S = 16
+_SWEPT_A_S = 8
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ _FIRST_BLOCK_S = 2.0
 _LAST_BLOCK_S = 30.0
 _FIRST_POLL_S = 0.002
 _LAST_POLL_S = 0.01
-_IDLE_POLL_S = 0.1
+_IDLE_POLL_S = 0.15
 _IDLE_AFTER_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ class ShardGroup:
         self.in_hand: dict[int, set[str]] = defaultdict(set)
         self.emptied_at_ms: dict[int, int] = {}  # when nothing waited in a partition, Unix ms
         self.is_quiet = False  # nothing had come when it was last asked
+        # Who was asked last how many entries were ever added there, and what it told.
+        self.num_added: tuple[object, int] | None = None
+        self.look_at_s = 0.0  # when to look at all partitions, whatever that number tells
         self._monotonic = monotonic
         self._pause_s = _FIRST_PAUSE_S
         self._poll_s = _FIRST_POLL_S

@@ -83,7 +83,7 @@ async def work(url: str, camera_url: str) -> None:
     await servers.execute(name, "XADD", keys.frames(OTHER), "9999999999999-0", "f", "far")
     await servers.execute(name, "XDEL", keys.frames(OTHER), "9999999999999-0")
     assert await repair_ids(servers, range(PARTITIONS)) == []
-    await stream._heartbeat._tidy([stream._group_of[OWN]])
+    await stream._heartbeat._tidy([stream._shards.of(OWN)])
     await gone.leave()
     await stream.leave()
     await servers.aclose()

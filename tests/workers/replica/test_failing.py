@@ -1,6 +1,7 @@
 """What fails in a replica: no frame is lost by it, and none is decided twice."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -86,6 +87,26 @@ class TestFailure:
             is_up = False  # who waits for a server that is away does what it should
             progress.check()
         progress.check()
+
+    async def test_an_outage_that_has_ended_is_no_standstill(self, bench: Bench) -> None:
+        """The server is there again, and the commit that waited for it has yet to try."""
+        replica = bench.replica()
+        working = replica._progress._working
+
+        class Away(MemoryStream):
+            async def commit(self, commits: Any, on_wait: Any = None) -> list[CommitResult]:
+                (token,) = (each for each, (step, *_) in working.items() if step == "commit")
+                working[token] = ("commit", self.groups[0], time.monotonic() - 3600)
+                with pytest.raises(PipelineStalled, match="no headway in commit"):
+                    replica.check()
+                on_wait()
+                replica.check()
+                return await super().commit(commits)
+
+        replica._stream = replica._committer._stream = Away(bench.server, "replica")
+        bench.add()
+        (decision,) = await decide_all(bench, replica)
+        assert decision.reason is None
 
     async def test_a_step_that_fails_ends_the_replica_and_decides_nothing(
         self, bench: Bench

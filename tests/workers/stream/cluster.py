@@ -85,6 +85,17 @@ class Cluster:
     def url(self) -> str:
         return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
 
+    def empty(self) -> None:
+        """Forget all keys, on replicas too: one of them may be about to take over."""
+
+        def is_empty() -> bool:
+            for node in self.nodes:
+                if node.is_primary:
+                    node.client.flushall()
+            return not any(node.client.dbsize() for node in self.nodes)
+
+        until(is_empty)
+
     def primary_of(self, key: str) -> Node:
         """Return the node that has a key, as the nodes that are up see it."""
 

@@ -36,9 +36,7 @@ class Run:
     """Two replicas, cameras on every partition, and the account of what became of each frame."""
 
     def __init__(self, cluster: Cluster, partitions: int) -> None:
-        for node in cluster.nodes:
-            if node.is_primary:
-                node.client.flushall()
+        cluster.empty()
         stream = StreamSettings(
             url=cluster.url, cluster=True, partitions=partitions, lease_ms=600, max_deliveries=100
         )
@@ -147,8 +145,10 @@ async def test_a_primary_that_is_killed_is_followed_to_its_replica(cluster: Clus
         await run.decided_more(0, 5)
         victim = cluster.primary_of(keys.frames(0))
         await asyncio.to_thread(cluster.kill, victim)
-        await run.decided_more(0, 5)
-    await asyncio.to_thread(victim.server.start)
+        try:
+            await run.decided_more(0, 5)
+        finally:
+            await asyncio.to_thread(victim.restart)
 
 
 async def test_a_camera_and_its_door_are_followed_too(cluster: Cluster) -> None:
@@ -204,9 +204,7 @@ async def test_a_planned_failover_is_followed_by_who_has_nothing_to_do(cluster: 
 
 
 def settings_of(cluster: Cluster) -> StreamSettings:
-    for node in cluster.nodes:
-        if node.is_primary:
-            node.client.flushall()
+    cluster.empty()
     return StreamSettings(url=cluster.url, cluster=True, partitions=4, lease_ms=600)
 
 
@@ -299,3 +297,24 @@ async def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:
         await run.decided_more(0, 5)
         await moving
         await run.decided_more(0, 5)
+
+
+async def test_who_waits_asks_a_server_and_not_each_partition(cluster: Cluster) -> None:
+    settings = settings_of(cluster).model_copy(update={"partitions": 64})
+    stream = RedisStream(settings, "one")
+    await stream.join()
+
+    def num_commands() -> int:
+        primaries = [each.client for each in cluster.nodes if each.is_primary]
+        return sum(int(each.info("stats")["total_commands_processed"]) for each in primaries)
+
+    for group in 2 * stream.groups:
+        await stream.read(group, 4)
+    before = num_commands()
+    for group in 10 * stream.groups:
+        assert await stream.read(group, 4) == []
+    assert num_commands() - before < 3 * settings.partitions  # 10 looks at each would be 640
+    await add_to(cluster, 63)
+    while not await stream.read(stream.group_of(63), 4):
+        pass
+    await stream.leave()
