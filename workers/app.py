@@ -19,13 +19,13 @@ from ray import serve
 from ray.serve import metrics
 
 from model.serving.engine import open_engine
-from model.serving.folder import find_bundle
 from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE, BacklogPolicy
 from workers.console.console import Console
 from workers.console.feed import Feed, Local
 from workers.console.states import replica_states
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
+from workers.replica.bundles import resolve_bundle
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import prepare_process
@@ -81,13 +81,8 @@ class Worker:
         self._running: asyncio.Task[None] | None = None
         self._swap_error = ""
         self._replica = replica
-        self._ingress = Ingress(
-            self._figures_client,
-            self._keyring or AcceptUnsigned(),
-            settings,
-            self._stream.now_ms,
-        )
-
+        verifier = self._keyring or AcceptUnsigned()
+        self._ingress = Ingress(self._figures_client, verifier, settings, self._stream.now_ms)
         local = Local(self._now_ms, lambda: self._backlog, replica_states, self._troubles)
         self._console = Console(Feed(settings.stream, local), settings.console.token_file)
 
@@ -254,13 +249,13 @@ class Worker:
         return self._stream.now_ms(0) if self._stream.groups else int(time.time() * 1000)
 
     def _troubles(self) -> list[str]:
-        swap = [f"a bundle was not taken over: {self._swap_error}"] if self._swap_error else []
-        away = [] if self._is_redis_available() else ["the server of the streams can't be reached"]
-        return [*away, *self._stream.troubles, *swap]
+        away = "" if self._is_redis_available() else "the server of the streams can't be reached"
+        swap = self._swap_error and f"a bundle was not taken over: {self._swap_error}"
+        return [each for each in (away, *self._stream.troubles, swap) if each]
 
     def _load(self, bundle: str) -> Predictor:
         settings = self._settings
-        return open_engine(find_bundle(bundle), settings.max_batch, settings.infer_threads)
+        return open_engine(resolve_bundle(bundle), settings.max_batch, settings.infer_threads)
 
     def _is_redis_available(self) -> bool:
         return bool(self._stream.groups) and all(

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workers.replica.process import log_with_serve
 from workers.replica.telemetry import MetricsBackend, present
 from workers.settings import ScalingSettings, StreamSettings
 from workers.stream.backlog import Backlog, read_backlog, total
@@ -171,6 +172,7 @@ class BacklogPolicy:
         """
         from ray.util import metrics  # noqa: PLC0415 - a simulation of `scale` needs no Ray
 
+        log_with_serve()
         self._gauges = DeploymentGauges(metrics)
         self._stream = StreamSettings.model_validate(stream)
         self._scaling = ScalingSettings.model_validate(scaling)

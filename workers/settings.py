@@ -164,7 +164,7 @@ class WorkerSettings(Settings):
         ingress: what is taken by HTTP.
         scaling: how many replicas there are to be.
         console: who may see the console.
-        bundle: folder of the model bundle, or the name of one that is shipped.
+        bundle: the model bundle: a name, a folder or a URL, see `workers/replica/bundles.py`.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
         deadline_ms: a frame older than this is not inferred and opens nothing.

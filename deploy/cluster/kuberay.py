@@ -32,8 +32,10 @@ def serve_config(values: Values, config: dict[str, Any]) -> dict[str, Any]:
     """
     made = copy.deepcopy(config)
     made["proxy_location"] = "EveryNode"
+    made.setdefault("logging_config", {"encoding": "JSON"})
     made["http_options"] = {"host": "0.0.0.0", "port": HTTP_PORT}  # noqa: S104 - of a pod
     application = made["applications"][0]
+    application.setdefault("logging_config", {"encoding": "JSON"})
     args = application.setdefault("args", {})
     stream = args.setdefault("stream", {})
     stream.update(url=values.redis.url, cluster=values.redis.cluster)
@@ -44,6 +46,8 @@ def serve_config(values: Values, config: dict[str, Any]) -> dict[str, Any]:
     if values.replica.num_gpus:
         options["num_gpus"] = values.replica.num_gpus
     deployment: dict[str, Any] = next(iter(application.get("deployments") or [{}]))
+    if values.bundle is not None:
+        deployment = {**deployment, "user_config": {"bundle": values.bundle}}
     application["deployments"] = [{**deployment, "name": "Worker", "ray_actor_options": options}]
     return made
 

@@ -173,6 +173,7 @@ class Values(Settings):
         replica: what one takes.
         redis: the server of the streams.
         secrets: their names.
+        bundle: takes the place of the Serve config's; a change of it alone is a swap, in place.
         scaling: fields that take the place of those in the Serve config.
         network: who may reach the pods.
         gcs: makes Ray's control store survive its pod.
@@ -187,6 +188,7 @@ class Values(Settings):
     replica: ReplicaValues = ReplicaValues()
     redis: RedisValues
     secrets: SecretNames = SecretNames()
+    bundle: str | None = None
     scaling: dict[str, Any] = Field(default_factory=dict)
     network: NetworkValues = NetworkValues()
     gcs: GcsValues | None = None

@@ -15,7 +15,7 @@ from deploy.local.server import ServerFailed, embedded_server
 from deploy.local.signals import interrupt_on_stop, stop_event
 from deploy.local.stack import replica_states, serve_application
 from model.errors import ModelError
-from model.serving.folder import find_bundle
+from workers.replica.bundles import resolve_bundle
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES, Failure, failure_of
 from workers.wire import keys
@@ -82,7 +82,7 @@ def _checked(config: ServeConfig, home: Home) -> ServeConfig:
     settings = config.settings
     found: dict[str, Any] = {}
     try:
-        found["bundle"] = str(find_bundle(settings.bundle))
+        found["bundle"] = str(resolve_bundle(settings.bundle))
     except ModelError as error:
         raise ConfigError(f"{_where(config, 'bundle')}: {error}") from error
     if settings.camera_keys is not None:

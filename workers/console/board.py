@@ -199,11 +199,7 @@ def _tile(name: str, camera: _Camera) -> dict[str, Any]:
 
 
 def _evidence(decision: Decision) -> Mapping[str, float]:
-    """Return what each modality says: evidence, where decisions have it, or shares."""
-    evidence: Mapping[str, float] = getattr(decision, "evidence", None) or getattr(
-        decision, "weights", {}
-    )
-    return {name: round(value, 3) for name, value in evidence.items()}
+    return {name: round(value, 2) for name, value in decision.evidence.items()}
 
 
 def history_row(decision: Decision) -> dict[str, Any]:

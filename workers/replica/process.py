@@ -1,5 +1,6 @@
 """The process of a replica: it ends with its parent, keeps to loopback, and leaves no core file."""
 
+import logging
 import os
 import resource
 import threading
@@ -13,9 +14,19 @@ _LOOPBACK = "127.0.0.1"
 
 def prepare_process() -> None:
     """Make this process fit to be a replica of Ray Serve; call it first of all."""
+    log_with_serve()
     end_with_parent()
     leave_no_core()
     _keep_to_loopback()
+
+
+def log_with_serve() -> None:
+    """Let what our modules log go where Serve logs, in its form: its files, JSON if it is set so.
+
+    They keep their names. Serve's handlers hang on its own logger, which is no parent of ours.
+    """
+    for name in ("model", "workers"):
+        logging.getLogger(name).parent = logging.getLogger("ray.serve")
 
 
 def end_with_parent() -> None:

@@ -72,6 +72,21 @@ def test_a_server_elsewhere_is_not_rendered(tmp_path: Path) -> None:
     assert config["applications"][0]["args"]["stream"]["url"].endswith("/doors")
 
 
+def test_a_bundle_in_the_values_is_swapped_in_place(tmp_path: Path) -> None:
+    overlay = tmp_path / "over.yaml"
+    overlay.write_text("bundle: s3://models/site-7@17b8e32e7c9f\n")
+    before, after = (
+        of_kind(render_manifests(load_values(paths), CONFIG), "RayService")
+        for paths in ([VALUES], [VALUES, overlay])
+    )
+    (config,) = yaml.safe_load(after["spec"]["serveConfigV2"])["applications"][0]["deployments"]
+    assert config["user_config"] == {"bundle": "s3://models/site-7@17b8e32e7c9f"}
+    # Nothing else differs: KubeRay would start a second cluster.
+    for each in (before, after):
+        del each["spec"]["serveConfigV2"]
+    assert before == after
+
+
 def test_no_pod_may_do_more_than_it_needs(manifests: list[Any]) -> None:
     cluster = cluster_of(manifests)
     pods = [

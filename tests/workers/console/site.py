@@ -74,10 +74,9 @@ class Fleet:
         outcome = Outcome.NO_DECISION
         if score is not None:
             outcome = Outcome.BONA_FIDE if score >= 0.9 else Outcome.ATTACK
-        parts = [self._random.random() + 0.2 for _ in range(3)]
-        shares = {
-            each: round(part / sum(parts), 3)
-            for each, part in zip(("rgb", "depth", "ir"), parts, strict=True)
+        evidence = {
+            each: round((4.0 if outcome is Outcome.BONA_FIDE else -3.0) * self._random.random(), 2)
+            for each in ("rgb", "depth", "ir", "rgb+ir", "rgb+depth+ir")
         }
         return Decision(
             camera_id=name,
@@ -91,7 +90,7 @@ class Fleet:
             score=score,
             threshold=None if reason else 0.9,
             modalities=("rgb", "depth", "ir"),
-            weights={} if reason else shares,
+            evidence={} if reason else evidence,
             model="rendered-small@17b8e32e7c9f",
             replica=f"{('k2x9', 'p7qa', 'w3md')[self._serial % 3]}-1f2e",
             batch_size=4,
@@ -137,6 +136,7 @@ def serving(url: str, token_file: Path | None = None, partitions: int = 4) -> It
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()
         config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
 

@@ -2,7 +2,8 @@
 // touches only what changed, and the browser skips tiles that are not on the screen.
 
 const KEPT_S = 300;
-const PLANES = ["rgb", "depth", "ir"];
+const PARTS = ["rgb", "depth", "ir", "rgb+depth", "rgb+ir", "depth+ir", "rgb+depth+ir"]; // of the evidence
+const CLEAR = 5; // log odds from which a bar is full
 const WORDS = {
   bona_fide: "bona fide", attack: "attack", no_decision: "no decision", expired: "expired",
   bad_signature: "bad signature", unknown_camera: "unknown camera", replayed: "replayed",
@@ -168,7 +169,7 @@ function addCamera(id, data) {
   parts.strip = make("span", "strip");
   parts.planes = make("span", "planes");
   parts.strip.append(...Array.from({ length: 20 }, () => make("i")));
-  parts.planes.append(...PLANES.map((plane) => { const bar = make("i"); bar.title = plane; return bar; }));
+  parts.planes.append(...PARTS.map(() => make("i")));
   tile.append(parts.strip, parts.planes);
   set(parts.name, id);
   item.append(tile);
@@ -219,10 +220,12 @@ function drawCamera(camera) {
   [...parts.strip.children].forEach((tick, index) => {
     if (tick.dataset.o !== ticks[index]) tick.dataset.o = ticks[index];
   });
-  PLANES.forEach((plane, index) => {
+  PARTS.forEach((part, index) => {
     const bar = parts.planes.children[index];
-    const share = data.evidence[plane];
-    bar.style.setProperty("--share", share === undefined ? "0%" : `${Math.min(100, Math.abs(share) * 100)}%`);
+    const odds = data.evidence[part] ?? 0;
+    bar.dataset.sign = odds < 0 ? "against" : "for";
+    bar.style.setProperty("--share", `${Math.min(1, Math.abs(odds) / CLEAR) * 50}%`);
+    bar.title = `${part} ${odds.toFixed(2)}`;
   });
   const score = data.score === null ? "" : `, score ${data.score.toFixed(2)}`;
   tile.setAttribute("aria-label", `${data.id}: ${word(data.reason ?? data.outcome)}${score}${health ? `, ${health}` : ""}`);
@@ -322,7 +325,7 @@ async function openCamera(id) {
   $("history").tBodies[0].append(...rows.map((row) => {
     const line = make("tr");
     line.dataset.outcome = row.outcome;
-    const evidence = Object.entries(row.evidence).map(([name, value]) => `${name} ${value.toFixed(2)}`).join("  ");
+    const evidence = Object.entries(row.evidence).map(([name, value]) => `${name} ${value > 0 ? "+" : ""}${value.toFixed(1)}`).join("  ");
     const quality = Object.entries(row.quality).map(([name, value]) => `${name} ${value}`).join("  ");
     line.append(
       make("td", "", clock(row.at - serverAhead)), make("td", "word", word(row.reason ?? row.outcome)),
