@@ -77,6 +77,7 @@ class Counts:
         wrong: verdicts that are not.
         in_time: verdicts on good frames inside the deadline, by phase.
         strangers: decisions on frames that nobody here sent.
+        presentations: verdicts on presentations, by outcome or reason.
     """
 
     statuses: Counter[tuple[Phase, str]] = field(default_factory=Counter)
@@ -88,6 +89,7 @@ class Counts:
     wrong: int = 0
     in_time: Counter[Phase] = field(default_factory=Counter)
     strangers: int = 0
+    presentations: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Counts") -> None:
         """Add another sender's."""

@@ -111,18 +111,20 @@ class SimulatedCamera:
         """Return the signature of other bytes."""
         return b"" if self._key is None else sign(packed, self._key)
 
-    def look(self, at_s: float, fleet: FleetSettings) -> tuple[Shown, int, bytes]:
-        """Return who is before the camera, the still of them to send, and the presentation's id."""
+    def look(self, at_s: float, fleet: FleetSettings) -> tuple[Shown, int, int]:
+        """Return who is before the camera, the still to send, and how many people have come."""
         if self._shown is None or at_s >= self._leaves_s:
             self._shown = self._gallery.pick(fleet.attacks, self._order)
             self._leaves_s = at_s + fleet.stay * self._order.uniform(0.5, 1.5)
             self._num_people += 1
         self._num_shown += 1
         still = self._shown.stills[self._num_shown % len(self._shown.stills)]
-        return self._shown, still, b"p-%d" % self._num_people
+        return self._shown, still, self._num_people
 
 
-def sending_order(num_cameras: int, fleet: FleetSettings, hot: Sequence[bool], seed: int) -> list[int]:
+def sending_order(
+    num_cameras: int, fleet: FleetSettings, hot: Sequence[bool], seed: int
+) -> list[int]:
     """Return a round of cameras, to be gone through over and over: each at its own rate and phase.
 
     Args:
@@ -136,7 +138,9 @@ def sending_order(num_cameras: int, fleet: FleetSettings, hot: Sequence[bool], s
     is_hot = np.array(hot)
     if is_hot.any() and not is_hot.all():
         ordinary = weights[~is_hot].sum()
-        weights[is_hot] *= ordinary * fleet.hot_share / (1 - fleet.hot_share) / weights[is_hot].sum()
+        weights[is_hot] *= (
+            ordinary * fleet.hot_share / (1 - fleet.hot_share) / weights[is_hot].sum()
+        )
     counts = np.maximum(1, np.rint(weights * _SLOTS * num_cameras / weights.sum())).astype(int)
     places = [
         ((slot + phase) / count, camera)
@@ -193,7 +197,10 @@ class Troubles:
 
 
 def cameras_of(
-    camera_keys: Mapping[str, bytes | None], partitions: Mapping[str, int], gallery: Gallery, seed: int
+    camera_keys: Mapping[str, bytes | None],
+    partitions: Mapping[str, int],
+    gallery: Gallery,
+    seed: int,
 ) -> Iterator[SimulatedCamera]:
     """Yield a camera for each id, in the order of the keys."""
     for number, (camera_id, key) in enumerate(camera_keys.items()):

@@ -73,8 +73,9 @@ def compare(before: Result, after: Result, tolerance: float = 0.05, seed: int = 
             )
     percentile = float(after.scenario["slo"]["percentile"])
     random = np.random.default_rng(seed)
-    first, second = _drawn(before.blocks, percentile, random), _drawn(
-        after.blocks, percentile, random
+    first, second = (
+        _drawn(before.blocks, percentile, random),
+        _drawn(after.blocks, percentile, random),
     )
     ratios = second[1:] / first[1:]
     low, high = np.quantile(ratios, [0.025, 0.975])
@@ -109,7 +110,8 @@ def _drawn(
     weights = random.multinomial(len(blocks), [1 / len(blocks)] * len(blocks), size=_NUM_DRAWS)
     sums = np.vstack([np.ones(len(blocks)), weights]) @ counts
     reached = np.cumsum(sums, axis=1) >= sums.sum(axis=1, keepdims=True) * percentile / 100
-    return FIRST_MS * RATIO ** np.array(bins, np.float64)[reached.argmax(axis=1)]
+    found: NDArray[np.float64] = FIRST_MS * RATIO ** np.array(bins, float)[reached.argmax(axis=1)]
+    return found
 
 
 def _notes(before: Result, after: Result) -> list[str]:

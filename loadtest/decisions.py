@@ -36,7 +36,11 @@ async def newest_ids(servers: Servers, partitions: Sequence[int]) -> dict[int, s
 
 
 async def read_decisions(
-    servers: Servers, after: Mapping[int, str], on_decision: OnDecision, on_error: Callable[[str], None]
+    servers: Servers,
+    after: Mapping[int, str],
+    on_decision: OnDecision,
+    on_verdict: Callable[[bytes], None],
+    on_error: Callable[[str], None],
 ) -> None:
     """Read decisions for ever; a server that is away is waited for.
 
@@ -45,6 +49,7 @@ async def read_decisions(
         after: partition to the last id known.
         on_decision: called with a decision's body, its entry (partition and id), its bytes, its
             signature, and when it was read, monotonic.
+        on_verdict: called with the bytes of a verdict on a presentation.
         on_error: called with what went wrong.
     """
     # One read covers one slot of a cluster.
@@ -52,11 +57,15 @@ async def read_decisions(
     async with asyncio.TaskGroup() as readers:
         for group in groups:
             last = {keys.decisions(each): after[each] for each in group}
-            readers.create_task(_read(servers, last, on_decision, on_error))
+            readers.create_task(_read(servers, last, on_decision, on_verdict, on_error))
 
 
 async def _read(
-    servers: Servers, last: dict[str, str], on_decision: OnDecision, on_error: Callable[[str], None]
+    servers: Servers,
+    last: dict[str, str],
+    on_decision: OnDecision,
+    on_verdict: Callable[[bytes], None],
+    on_error: Callable[[str], None],
 ) -> None:
     names = list(last)
     head = ("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS, "STREAMS", *names)
@@ -71,12 +80,13 @@ async def _read(
         for raw_name, rows in answer or ():
             name = raw_name.decode()
             partition = name[name.index("{") + 1 : name.index("}")]
-            for entry_id, fields in rows:
+            for _, fields in rows:
+                if b"p" in fields:  # a verdict on a presentation
+                    on_verdict(fields[b"p"])
+                    continue
                 packed = fields.get(b"d", b"")
                 try:
-                    body = msgpack.unpackb(packed)
-                    if body["v"] != VERSION:
-                        raise ValueError("another version")
+                    body = _read_body(packed)
                     entry = f"{partition} {body['entry_id']}"
                     on_decision(body, entry, packed, fields.get(b"s"), read_s)
                 except (ValueError, KeyError, TypeError) as error:
@@ -92,3 +102,10 @@ def is_signed(packed: bytes, signature: bytes | None, door_key: bytes | None) ->
     return signature is not None and hmac.compare_digest(
         hmac.digest(door_key, packed, "sha256"), signature
     )
+
+
+def _read_body(packed: bytes) -> Body:
+    body: Body = msgpack.unpackb(packed)
+    if body["v"] != VERSION:
+        raise ValueError("a decision of another version")
+    return body

@@ -1,4 +1,4 @@
-"""Where figures come from: machine, versions, commit and command, so that they can be told apart."""
+"""Where figures come from: machine, versions, commit and command."""
 
 import os
 import platform
@@ -21,7 +21,9 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
     }
 

@@ -34,7 +34,9 @@ class Distribution:
         # Three significant digits are what the histogram keeps: equal ones are recorded at once.
         digits = np.maximum(np.floor(np.log10(us)) - 3, 0)
         rounded = np.rint(us / 10**digits) * 10**digits
-        for value, count in zip(*np.unique(rounded.astype(np.int64), return_counts=True), strict=True):
+        for value, count in zip(
+            *np.unique(rounded.astype(np.int64), return_counts=True), strict=True
+        ):
             self._of.record_value(min(int(value), _MOST_US), int(count))
 
     def merge(self, other: "Distribution") -> None:

@@ -118,7 +118,7 @@ class FrameLine(asyncio.Protocol):
             try:
                 async with asyncio.timeout(2.0):
                     await self._open()
-            except (*FAILURES, TimeoutError) as error:
+            except FAILURES as error:  # a TimeoutError is an OSError
                 self.last_error = str(error) or type(error).__name__
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LAST_PAUSE_S)

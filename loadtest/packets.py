@@ -12,7 +12,10 @@ from loadtest.gallery import Still
 from workers.wire.signing import door_key
 
 _BLOCK = 64
-_INNER, _OUTER = bytes(each ^ 0x36 for each in range(256)), bytes(each ^ 0x5C for each in range(256))
+_INNER, _OUTER = (
+    bytes(each ^ 0x36 for each in range(256)),
+    bytes(each ^ 0x5C for each in range(256)),
+)
 _MAX_STATES = 50_000
 _U64 = struct.Struct(">Q")
 
@@ -42,7 +45,13 @@ class CameraPackets:
             self._outer = hashlib.sha256(padded.translate(_OUTER))
 
     def make(
-        self, still: int, seq: int, captured_at_ms: int, presentation: bytes, *, rgb_only: bool = False
+        self,
+        still: int,
+        seq: int,
+        captured_at_ms: int,
+        presentation: bytes,
+        *,
+        rgb_only: bool = False,
     ) -> tuple[bytes, bytes, bytes]:
         """Return the two halves of the field `f`, and the field `s`; empty: not signed.
 

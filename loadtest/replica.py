@@ -18,6 +18,8 @@ from typing import Any
 
 from loadtest.stack import INSTANT
 from model.data.planes import Planes
+from model.serving.engine import open_engine
+from model.serving.folder import find_bundle
 from model.serving.predictor import Prediction, Predictor
 from workers.replica.pipeline import Pipeline
 from workers.replica.progress import PipelineStalled
@@ -52,11 +54,7 @@ class _Instant(ConstantPredictor):
 def _predictor(settings: WorkerSettings) -> Predictor:
     if settings.bundle == INSTANT:
         return _Instant(max_batch=settings.max_batch)
-    from model.serving.bundle import find_bundle, load_bundle  # noqa: PLC0415 - takes seconds
-    from model.serving.engine import Engine  # noqa: PLC0415
-
-    bundle = load_bundle(find_bundle(settings.bundle))
-    return Engine(bundle, max_batch=settings.max_batch, num_threads=settings.infer_threads)
+    return open_engine(find_bundle(settings.bundle), settings.max_batch, settings.infer_threads)
 
 
 async def _look_after(pipeline: Pipeline, keyring: Keyring | None) -> None:

@@ -38,6 +38,8 @@ class Second:
         held: in the senders' outboxes.
         replicas: that decided something.
         server_mb: memory of the servers.
+        replica_mb: of the replicas on this machine, all together; None: they are elsewhere.
+        sender_mb: of the senders, all together.
         lateness_ms: p99 of how late frames were sent.
         sender_cpu: processor time of all senders, in cores.
     """
@@ -53,6 +55,8 @@ class Second:
     held: int
     replicas: int
     server_mb: float | None
+    replica_mb: float | None
+    sender_mb: float
     lateness_ms: float | None
     sender_cpu: float
 
@@ -183,7 +187,10 @@ def account_of_counts(counts: Counts, lost: int, load_s: float, warm_up_s: float
     steady_s = load_s - warm_up_s
     judged = counts.right + counts.wrong
     return {
-        **{name: statuses[name] for name in ("due", "acknowledged", "dropped", "unknown", "refused")},
+        **{
+            name: statuses[name]
+            for name in ("due", "acknowledged", "dropped", "unknown", "refused")
+        },
         "unknown_arrived": statuses["unknown_arrived"],
         "decided": said.total(),
         "lost": lost,
@@ -192,6 +199,7 @@ def account_of_counts(counts: Counts, lost: int, load_s: float, warm_up_s: float
         "unsigned": counts.unsigned,
         "strangers": counts.strangers,
         "said": dict(sorted(said.items())),
+        "presentations": dict(sorted(counts.presentations.items())),
         "by_kind": {kind: dict(sorted(each.items())) for kind, each in sorted(by_kind.items())},
         "by_phase": {phase: dict(sorted(each.items())) for phase, each in by_phase.items()},
         "good_steady": {name: good[name] for name in ("verdict", "no_decision")},

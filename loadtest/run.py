@@ -1,15 +1,12 @@
-"""A run: senders in processes, the faults, what is watched meanwhile, and the account at the end."""
+"""A run: senders in processes, faults, what is watched meanwhile, and the account at the end."""
 
 import asyncio
-import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -21,19 +18,19 @@ from loadtest.environment import environment
 from loadtest.faults.inject import Injector, missing_means
 from loadtest.faults.proxy import Proxy
 from loadtest.histograms import Distribution
+from loadtest.judge import fault_check, load_checks, slo_checks
 from loadtest.result import Check, FaultLog, Result, Second, account_of_counts
 from loadtest.scenario.scenario import Scenario
-from loadtest.sender import STAGES, Task, Tick, send
+from loadtest.seen import rss_mb
+from loadtest.senders import end_senders, start_sender, wait_until_ready
 from loadtest.target import Target, TargetError
+from loadtest.task import STAGES, Tick, tasks_of
 from loadtest.watch import Watch, server_checks
 from workers.stream.connection import Servers, connect
-from workers.wire import keys
 from workers.wire.server_url import parse_server_url
 
 _START_S = 0.3
-_READY_S = 120.0
 _UNDO_S = 60.0
-_BUSY_CORES = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +105,11 @@ class _Run:
         if proxy is not None:
             cleanup.callback(proxy.close)
         tasks = tasks_of(self._scenario, self._target, proxy)
-        parents = [_start(task) for task in tasks]
-        cleanup.push_async_callback(_end, parents)
-        ready = [asyncio.to_thread(_ready, process, parent) for process, parent in parents]
+        parents = [start_sender(task) for task in tasks]
+        cleanup.push_async_callback(end_senders, parents)
+        ready = [
+            asyncio.to_thread(wait_until_ready, process, parent) for process, parent in parents
+        ]
         await asyncio.gather(*ready)
         self._start_s = time.monotonic() + _START_S
         for number, (_, parent) in enumerate(parents):
@@ -146,7 +145,9 @@ class _Run:
         self._faults.append(FaultLog(round(self._now_s(), 3), what, event))
 
     def _camera_proxy(self) -> Proxy | None:
-        if not any(getattr(each, "of", "") in ("cameras", "both") for each in self._scenario.faults):
+        if not any(
+            getattr(each, "of", "") in ("cameras", "both") for each in self._scenario.faults
+        ):
             return None
         return Proxy(*parse_server_url(self._target.url).hosts[0])
 
@@ -225,6 +226,8 @@ class _Run:
             held=sum(each.waiting for each in self._last.values()),
             replicas=len(set().union(*(each.replicas for each in new))),
             server_mb=watch.server_mb,
+            replica_mb=self._replica_mb(),
+            sender_mb=round(sum(each.rss_mb for each in self._last.values()), 1),
             lateness_ms=_percentile(values["lateness"], 99),
             sender_cpu=0.0 if self._cpu_s is None else round((cpu_s - self._cpu_s) / span_s, 3),
         )
@@ -236,6 +239,11 @@ class _Run:
             "warm-up" if now_s < run.warm_up else "steady" if now_s < run.load_s else "cool-down"
         )
         self._tell(Progress(phase, second, counts, self._faults, self._errors))
+
+    def _replica_mb(self) -> float | None:
+        controls = self._target.controls
+        pids = [] if controls is None else controls.replica_pids()
+        return round(sum(map(rss_mb, pids)), 1) if pids else None
 
     def _fill_block(self, steady_ms: NDArray[np.float32], now_s: float) -> None:
         if steady_ms.size:
@@ -251,15 +259,18 @@ class _Run:
         load_s = run.load_s if is_whole else min(run.load_s, self._now_s())
         account = account_of_counts(counts, self._num_lost(), load_s, min(run.warm_up, load_s))
         account["errors"] = dict(self._errors.most_common(20))
-        environment_["target"] = self._target.what
-        environment_["models"] = sorted(self._models)
-        environment_["senders"] = len(self._last)
-        environment_["sender_rss_mb"] = [round(each.rss_mb, 1) for each in self._last.values()]
-        environment_["book_mb"] = round(sum(e.book_bytes for e in self._last.values()) / 2**20, 2)
-        environment_["seed"] = run.seed
+        last = self._last.values()
+        environment_ |= {
+            "target": self._target.what,
+            "models": sorted(self._models),
+            "sender_rss_mb": [round(each.rss_mb, 1) for each in last],
+            "book_mb": round(sum(each.book_bytes for each in last) / 2**20, 2),
+        }
         if not is_whole:
             checks.append(Check("the run was whole", False, f"it was stopped after {load_s:.0f} s"))
-        checks += self._load_checks()
+        lateness = self._distributions["lateness"]
+        checks += load_checks(self._scenario, lateness, self._timeline, len(last))
+        checks.append(fault_check(self._faults))
         return Result(
             scenario=self._scenario.model_dump(mode="json", exclude={"name"}),
             name=self._scenario.name,
@@ -272,134 +283,6 @@ class _Run:
             checks=checks,
             slo=slo_checks(self._scenario, account, self._distributions["steady"]),
         )
-
-    def _load_checks(self) -> list[Check]:
-        """Judge the load itself: what was late because of it is not the deployment's."""
-        limit_ms = self._scenario.run.lateness * 1000
-        late_ms = self._distributions["lateness"].at(99) or 0.0
-        busy = max((each.sender_cpu for each in self._timeline), default=0.0)
-        share = busy / max(1, len(self._last))
-        failed = [each for each in self._faults if each.event.startswith("failed")]
-        return [
-            Check(
-                "frames were sent when they were due",
-                late_ms <= limit_ms,
-                f"p99 of the lateness is {late_ms:.1f} ms, at most {limit_ms:g} ms is allowed"
-                + ("" if late_ms <= limit_ms else ": the senders, or the machine they share, were the bottleneck"),
-            ),
-            Check(
-                "the senders had processor time to spare",
-                share <= _BUSY_CORES,
-                f"at most {share:.0%} of a core for each of {len(self._last)}",
-            ),
-            Check(
-                "each fault was played",
-                not failed,
-                "; ".join(f"{each.what}: {each.event}" for each in failed) or "as scheduled",
-            ),
-        ]
-
-
-def slo_checks(scenario: Scenario, account: dict[str, Any], steady: Distribution) -> list[Check]:
-    """Return whether the promise was kept, part by part."""
-    slo = scenario.slo
-    value_ms, limit_ms = steady.at(slo.percentile), slo.within * 1000
-    good = account["good_steady"]
-    given = good["verdict"] + good["no_decision"]
-    share = good["no_decision"] / given if given else 1.0
-    told = "nothing was decided" if value_ms is None else f"{value_ms:.1f} ms"
-    checks = [
-        Check(
-            f"p{slo.percentile:g} within {limit_ms:g} ms",
-            value_ms is not None and value_ms <= limit_ms,
-            told,
-        ),
-        Check(
-            f"no verdict on at most {slo.no_decision:.2%} of good frames",
-            share <= slo.no_decision,
-            f"{good['no_decision']} of {given}, {share:.2%}",
-        ),
-        Check("no frame lost", account["lost"] == 0, f"{account['lost']} lost"),
-        Check("no frame decided twice", account["doubled"] == 0, f"{account['doubled']} doubled"),
-        Check(
-            "no door opened that must not",
-            account["breaches"] == account["unsigned"] == 0,
-            f"{account['breaches']} breaches, {account['unsigned']} verdicts without a signature",
-        ),
-    ]
-    if slo.wrong is not None:
-        wrong = account["wrong_share"]
-        holds = wrong is not None and wrong <= slo.wrong
-        told = "nothing was judged" if wrong is None else f"{wrong:.2%}"
-        checks.append(Check(f"at most {slo.wrong:.2%} of verdicts wrong", holds, told))
-    return checks
-
-
-def tasks_of(scenario: Scenario, target: Target, proxy: Proxy | None) -> list[Task]:
-    """Share the cameras out: each sender has partitions of its own, and so reads its own alone."""
-    camera_keys = target.camera_keys(scenario.fleet)
-    num_hot = scenario.fleet.hot_cameras
-    hot = {camera_id: number < num_hot for number, camera_id in enumerate(camera_keys)}
-    by_partition: dict[int, list[str]] = {}
-    for camera_id in camera_keys:
-        partition = keys.partition_of(camera_id, target.partitions)
-        by_partition.setdefault(partition, []).append(camera_id)
-    wanted = scenario.run.senders or len(os.sched_getaffinity(0))
-    num_senders = min(wanted, len(by_partition))
-    shares: list[list[str]] = [[] for _ in range(num_senders)]
-    for ids in sorted(by_partition.values(), key=len, reverse=True):
-        min(shares, key=len).extend(ids)
-    url = target.url if proxy is None else f"redis://127.0.0.1:{proxy.port}/0"
-    weight = {
-        each: scenario.fleet.hot_share / num_hot
-        if hot[each]
-        else (1 - scenario.fleet.hot_share) / (len(hot) - num_hot)
-        for each in hot
-    }
-    return [
-        Task(
-            number=number,
-            scenario=scenario,
-            url=url,
-            read_url=target.url,
-            cluster=target.cluster,
-            partitions=target.partitions,
-            http_url=target.http_url if scenario.fleet.through == "ingress" else "",
-            camera_keys={each: camera_keys[each] for each in ids},
-            hot=tuple(hot[each] for each in ids),
-            share=sum(weight[each] for each in ids),
-        )
-        for number, ids in enumerate(shares)
-    ]
-
-
-def _start(task: Task) -> tuple[BaseProcess, Connection]:
-    context = multiprocessing.get_context("spawn")
-    parent, child = context.Pipe()
-    process = context.Process(target=send, args=(task, child), daemon=True)
-    process.start()
-    child.close()
-    return process, parent
-
-
-def _ready(process: BaseProcess, parent: Connection) -> None:
-    end_s = time.monotonic() + _READY_S
-    while time.monotonic() < end_s and process.is_alive():
-        if parent.poll(0.1):
-            told = parent.recv()
-            if isinstance(told, Exception):
-                raise told
-            return
-    raise TargetError("a sender did not start: see what it printed")
-
-
-async def _end(parents: Sequence[tuple[BaseProcess, Connection]]) -> None:
-    for process, parent in parents:
-        await asyncio.to_thread(process.join, 5.0)
-        if process.is_alive():
-            process.terminate()
-            await asyncio.to_thread(process.join)
-        parent.close()
 
 
 def _due(counts: Counts) -> int:

@@ -7,123 +7,36 @@ that can't be sent wait, as in a camera's outbox, and are dropped once they are 
 import asyncio
 import gc
 import heapq
-import os
-import resource
 import signal
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+import msgpack
 import numpy as np
-from numpy.typing import NDArray
 
-from loadtest.book import Book, Counts, Kind
+from loadtest.book import Book, Kind
 from loadtest.cameras import Due, SimulatedCamera, Trouble, Troubles, cameras_of, sending_order
 from loadtest.decisions import is_signed, newest_ids, read_decisions
+from loadtest.errors import LoadtestError
 from loadtest.gallery import open_gallery
 from loadtest.line import FrameLine
 from loadtest.post import PostLine
 from loadtest.scenario.arrivals import arrival_times
 from loadtest.scenario.faults import FRAME_FAULTS
-from loadtest.scenario.scenario import Scenario
+from loadtest.seen import Seen
+from loadtest.task import STAGES, Task, Tick
+from workers.errors import WorkerError
 from workers.stream.connection import connect
 from workers.wire import keys
 
-STAGES = ("queue", "decode", "batch", "infer", "commit", "total")
 _TICK_S = 1.0
 _BURST = 256  # frames made before replies are looked at again
 _HOLD_S = 0.05
 _LOOK_S = 0.02
 _QUIET_S = 2.0
-
-Values = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a sender is to do.
-
-    Attributes:
-        number: which of the senders it is.
-        scenario: of the run.
-        url: of the server, for frames; through a proxy, say.
-        read_url: of the server, for decisions.
-        cluster: it is a cluster.
-        partitions: of the deployment.
-        http_url: of the ingress, where frames are posted; empty: through Redis.
-        camera_keys: this sender's cameras, and their keys.
-        hot: which of them are hot.
-        share: of all frames that are its.
-    """
-
-    number: int
-    scenario: Scenario
-    url: str
-    read_url: str
-    cluster: bool
-    partitions: int
-    http_url: str
-    camera_keys: Mapping[str, bytes | None]
-    hot: tuple[bool, ...]
-    share: float
-
-
-@dataclass(slots=True)
-class Tick:
-    """What a sender saw in a second.
-
-    Attributes:
-        at_s: since the start of the load.
-        is_last: it has ended.
-        counts: of the run so far.
-        latency_ms: from due to the decision read, of good frames that were decided.
-        steady_ms: the same, of those of the steady window.
-        lateness_ms: from due to handed over, of all frames.
-        ack_ms: from due to the entry id.
-        stages_ms: by stage, as the replicas say, of frames of the steady window.
-        replicas: who decided.
-        models: with what.
-        errors: what went wrong, and how often.
-        waiting: frames in outboxes.
-        open: frames acknowledged and not decided.
-        lost: frames acknowledged and never decided: only in the last one.
-        cpu_s: processor time of this process so far.
-        rss_mb: its memory.
-        book_bytes: of that, the account's.
-    """
-
-    at_s: float
-    is_last: bool
-    counts: Counts
-    latency_ms: Values
-    steady_ms: Values
-    lateness_ms: Values
-    ack_ms: Values
-    stages_ms: dict[str, Values]
-    replicas: set[str]
-    models: set[str]
-    errors: Counter[str]
-    waiting: int
-    open: int
-    lost: int
-    cpu_s: float
-    rss_mb: float
-    book_bytes: int
-
-
-@dataclass(slots=True)
-class _Seen:
-    latency_ms: list[float] = field(default_factory=list)
-    steady_ms: list[float] = field(default_factory=list)
-    lateness_ms: list[float] = field(default_factory=list)
-    ack_ms: list[float] = field(default_factory=list)
-    stages_ms: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in STAGES})
-    replicas: set[str] = field(default_factory=set)
-    models: set[str] = field(default_factory=set)
-    errors: Counter[str] = field(default_factory=Counter)
 
 
 def send(task: Task, parent: Connection) -> None:
@@ -134,7 +47,8 @@ def send(task: Task, parent: Connection) -> None:
     except (BrokenPipeError, EOFError):
         pass  # the parent is gone
     except Exception as error:  # noqa: BLE001 - it belongs to the parent, which raises it
-        parent.send(error if _is_sendable(error) else RuntimeError(repr(error)))
+        is_told = isinstance(error, (LoadtestError, WorkerError))  # a line to whoever typed it
+        parent.send(error if is_told else RuntimeError(f"a sender has failed: {error!r}"))
 
 
 class _Sender:
@@ -160,7 +74,7 @@ class _Sender:
         self._hold_until_s = dict.fromkeys(self._own, 0.0)
         self._under_way: dict[int, Due] = {}
         self._copies: list[tuple[float, int, Due]] = []
-        self._seen = _Seen()
+        self._seen = Seen()
         self._first_seq = 0
         self._start_s = 0.0
         self._is_stopped = False
@@ -183,7 +97,7 @@ class _Sender:
         self._start_s = await asyncio.to_thread(self._parent.recv)
         self._first_seq = time.time_ns() // 1000
         reading = asyncio.create_task(
-            read_decisions(decisions, after, self._decided, self._error)
+            read_decisions(decisions, after, self._decided, self._judged, self._error)
         )
         asyncio.get_running_loop().add_reader(self._parent.fileno(), self._told)
         ticking = asyncio.create_task(self._tick_on(reading))
@@ -231,7 +145,8 @@ class _Sender:
             await asyncio.sleep(min(max(wait_s, 0.0), _LOOK_S))
 
     def _made(self, camera: SimulatedCamera, due_s: float) -> Due:
-        shown, still, presentation = camera.look(due_s, self._fleet)
+        shown, still, person = camera.look(due_s, self._fleet)
+        presentation = b"%x-%d" % (self._first_seq // 1_000_000, person)
         truth = shown.is_bona_fide
         kind = Kind.UNTOLD if truth is None else Kind.BONA_FIDE if truth else Kind.ATTACK
         trouble = self._troubles.of(due_s)
@@ -239,7 +154,9 @@ class _Sender:
             kind = Kind.COPIED if trouble.copies_at_s else trouble.kind
         number = self._book.due(due_s, kind)
         wall_ms = int((time.time() - (self._now_s() - due_s)) * 1000)
-        due = Due(number, camera, still, self._first_seq + number, wall_ms, presentation, kind, due_s)
+        due = Due(
+            number, camera, still, self._first_seq + number, wall_ms, presentation, kind, due_s
+        )
         if trouble is not None:
             self._trouble(due, trouble)
         return due
@@ -336,7 +253,12 @@ class _Sender:
     # --- what comes back ---
 
     def _decided(
-        self, body: Mapping[str, Any], entry: str, packed: bytes, signature: bytes | None, at_s: float
+        self,
+        body: Mapping[str, Any],
+        entry: str,
+        packed: bytes,
+        signature: bytes | None,
+        at_s: float,
     ) -> None:
         camera = self._by_id.get(body["camera_id"] or "")
         if camera is None and body["camera_id"] is not None:
@@ -348,12 +270,16 @@ class _Sender:
         at_s -= self._start_s
         number = self._book.find(seq_number, entry, said, at_s)
         if body["outcome"] != "no_decision" and camera is not None:
-            if not is_signed(packed, signature, camera.packets.door_key):
-                self._book.counts.unsigned += 1
+            signed = is_signed(packed, signature, camera.packets.door_key)
+            self._book.counts.unsigned += not signed
         self._seen.replicas.add(body["replica"])
         self._seen.models.add(body["model"])
         if number is not None:
             self._note(number, said, at_s, body["timing_ms"])
+
+    def _judged(self, packed: bytes) -> None:
+        body = msgpack.unpackb(packed)
+        self._book.counts.presentations[body["reason"] or body["outcome"]] += 1
 
     def _note(self, number: int, said: str, at_s: float, timing_ms: Any) -> None:  # noqa: ANN401
         latency_s = self._book.decide(number, said, at_s)
@@ -379,42 +305,9 @@ class _Sender:
             self._parent.send(self._tick(is_last=False))
 
     def _tick(self, *, is_last: bool) -> Tick:
-        seen, self._seen = self._seen, _Seen()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return Tick(
-            at_s=self._now_s(),
-            is_last=is_last,
-            counts=self._book.counts,
-            latency_ms=np.array(seen.latency_ms, np.float32),
-            steady_ms=np.array(seen.steady_ms, np.float32),
-            lateness_ms=np.array(seen.lateness_ms, np.float32),
-            ack_ms=np.array(seen.ack_ms, np.float32),
-            stages_ms={name: np.array(each, np.float32) for name, each in seen.stages_ms.items()},
-            replicas=seen.replicas,
-            models=seen.models,
-            errors=seen.errors,
-            waiting=sum(map(len, self._outboxes.values())) + len(self._under_way),
-            open=self._book.num_open,
-            lost=len(self._book.lost()) if is_last else 0,
-            cpu_s=usage.ru_utime + usage.ru_stime,
-            rss_mb=_rss_mb(),
-            book_bytes=self._book.num_bytes,
-        )
+        seen, self._seen = self._seen, Seen()
+        waiting = sum(map(len, self._outboxes.values())) + len(self._under_way)
+        return seen.tick(self._book, self._now_s(), waiting, is_last=is_last)
 
 
 _UNSURE = {(phase, "unknown") for phase in ("warm-up", "steady")}
-
-
-def _rss_mb() -> float:
-    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - it is no file
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _is_sendable(error: Exception) -> bool:
-    import pickle  # noqa: PLC0415, S403 - to see whether it can be
-
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was pickled here
-    except Exception:  # noqa: BLE001
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""The deployment that a run is against: where it is, its cameras' keys, and what may be done to it."""
+"""The deployment that a run is against: where it is, its cameras' keys, what may be done to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,6 @@ class Controls(Protocol):
     def server_pids(self) -> list[int]:
         """Return the processes of the servers that run; those of a cluster in no order."""
         ...
-
 
 
 @dataclass(frozen=True, slots=True)

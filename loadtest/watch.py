@@ -51,7 +51,7 @@ class Watch:
                     info: Any = await self._servers.execute(group[0], "INFO", "memory")
                     used += int(info["used_memory"])
                 self.server_mb = round(used / 2**20, 2)
-        except (*FAILURES, TimeoutError):
+        except FAILURES:  # a TimeoutError is an OSError
             return
 
     async def ends(self) -> Ends:
@@ -93,7 +93,7 @@ async def server_checks(watch: Watch, before: Ends, counts: Counts, lost: int) -
     arrived = sum(count for (_, each), count in statuses.items() if each == "unknown_arrived")
     added, decided = after.frames - before.frames, after.decisions - before.decisions
     ours = acknowledged + arrived
-    seen = said + counts.doubled + counts.strangers
+    seen = said + counts.doubled + counts.strangers + counts.presentations.total()
     return [
         Check(
             "no frame is left on the server",
@@ -134,5 +134,3 @@ async def _settled(watch: Watch) -> tuple[int, int]:
         await asyncio.sleep(_POLL_S)
         left, pending = await watch.left()
     return left, pending
-
-

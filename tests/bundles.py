@@ -8,7 +8,8 @@ import torch
 from model.data.planes import SUBSETS, PlaneBatch
 from model.data.quality import ANY_QUALITY
 from model.data.tensors import PlaneTensors
-from model.network.mmfcnn import BONA_FIDE, Fusion, NetworkConfig
+from model.network.config import Fusion, NetworkConfig
+from model.network.mmfcnn import BONA_FIDE
 from model.network.peers import build_network
 from model.serving.bundle import Bundle, Threshold, save_bundle
 

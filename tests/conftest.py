@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,16 @@ from tests.environments import build_wheel, copy_sources
 from workers.settings import StreamSettings
 
 settings.register_profile("long", max_examples=5000)  # 50 times the usual number
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A process of several that run tests ignores Ctrl-C, and what it starts would do so, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let nothing that a test starts keep its graphs beyond the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

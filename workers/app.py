@@ -18,8 +18,13 @@ from fastapi.responses import JSONResponse
 from ray import serve
 from ray.serve import metrics
 
+from model.serving.engine import open_engine
+from model.serving.folder import find_bundle
 from model.serving.predictor import Predictor
 from workers.autoscale import SERVICE_RATE, BacklogPolicy
+from workers.console.console import Console
+from workers.console.feed import Feed, Local
+from workers.console.states import replica_states
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.pipeline import Pipeline
@@ -82,6 +87,9 @@ class Worker:
             settings,
             self._stream.now_ms,
         )
+
+        local = Local(self._now_ms, lambda: self._backlog, replica_states, self._troubles)
+        self._console = Console(Feed(settings.stream, local), settings.console.token_file)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Begin with the bundle that the deployment has now, or let it take over between batches.
@@ -153,6 +161,7 @@ class Worker:
         self._pipeline.drain()
         done, _ = await asyncio.wait([self._running], timeout=self._settings.drain_s)
         self._housekeeping.cancel()
+        await self._console.aclose()
         with suppress(*FAILURES):
             await self._figures_client.aclose()
         if not done:
@@ -236,16 +245,22 @@ class Worker:
         headers = {SIGNATURE_HEADER: signature.hex()} if signature else None
         return Response(told, media_type=kind, headers=headers)
 
-    def _load(self, bundle: str) -> Predictor:
-        # Here, not above: Serve imports this module in several processes, and torch takes seconds.
-        from model.serving.bundle import find_bundle, load_bundle  # noqa: PLC0415
-        from model.serving.engine import Engine  # noqa: PLC0415
+    @_http.api_route("/console{path:path}", methods=["GET", "POST"])
+    async def console(self, request: Request, path: str) -> Response:
+        """Show what is decided, camera by camera; `workers/console/console.py` has the paths."""
+        return await self._console.answer(request, path)
 
-        return Engine(
-            load_bundle(find_bundle(bundle)),
-            max_batch=self._settings.max_batch,
-            num_threads=self._settings.infer_threads,
-        )
+    def _now_ms(self) -> int:
+        return self._stream.now_ms(0) if self._stream.groups else int(time.time() * 1000)
+
+    def _troubles(self) -> list[str]:
+        swap = [f"a bundle was not taken over: {self._swap_error}"] if self._swap_error else []
+        away = [] if self._is_redis_available() else ["the server of the streams can't be reached"]
+        return [*away, *self._stream.troubles, *swap]
+
+    def _load(self, bundle: str) -> Predictor:
+        settings = self._settings
+        return open_engine(find_bundle(bundle), settings.max_batch, settings.infer_threads)
 
     def _is_redis_available(self) -> bool:
         return bool(self._stream.groups) and all(

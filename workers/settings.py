@@ -111,6 +111,16 @@ class IngressSettings(Settings):
     body_s: Annotated[float, Field(gt=0, le=600)] = 5.0
 
 
+class ConsoleSettings(Settings):
+    """Who may see the console, `/console/`.
+
+    Attributes:
+        token_file: holds the token that lets others in; None: a browser on the same machine only.
+    """
+
+    token_file: Path | None = None
+
+
 class ScalingSettings(Settings):
     """How many replicas there are to be: what the operator wants of the scaling.
 
@@ -152,6 +162,7 @@ class WorkerSettings(Settings):
         stream: where the frames come from.
         ingress: what is taken by HTTP.
         scaling: how many replicas there are to be.
+        console: who may see the console.
         bundle: folder of the model bundle, or the name of one that is shipped.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
@@ -170,6 +181,7 @@ class WorkerSettings(Settings):
     stream: StreamSettings = StreamSettings()
     ingress: IngressSettings = IngressSettings()
     scaling: ScalingSettings = ScalingSettings()
+    console: ConsoleSettings = ConsoleSettings()
     bundle: str = "rendered-small"
     camera_keys: Path | None = None
     allow_unsigned: bool = False

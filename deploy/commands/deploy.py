@@ -44,3 +44,49 @@ def rules(
         return
     out.write_text(content, encoding="utf-8")
     typer.echo(f"wrote {out}; in prometheus.yml: rule_files: [{out.resolve()}]")
+
+
+@app.command()
+@needs("cluster")
+def render(
+    out: Annotated[Path, typer.Option(help="Folder; its files of this name are replaced.")],
+    values: Annotated[
+        list[Path] | None,
+        typer.Option(help="Values, and overlays after them; the shipped values.yaml, if none."),
+    ] = None,
+    config: Config = None,
+    monitoring: Annotated[
+        bool, typer.Option(help="With what the Prometheus operator takes: a monitor, and rules.")
+    ] = True,
+) -> None:
+    """Write Kubernetes manifests for KubeRay, checked as `livegate deploy check` does."""
+    from deploy.cluster.check import check_manifests
+    from deploy.cluster.manifests import render_manifests, write_manifests
+    from deploy.cluster.values import VALUES, load_values
+    from deploy.local.config import CONFIG, load_config
+    from deploy.watch.rules import Metrics, groups
+
+    found = load_values(values or [VALUES])
+    loaded = load_config(config or CONFIG)
+    rules = None
+    if monitoring:
+        selector = Metrics(f'namespace="{found.namespace}"')
+        rules = groups(selector, loaded.settings.deadline_ms / 1000)
+    manifests = render_manifests(found, loaded.path, rules)
+    num_checked = check_manifests(manifests)
+    for path in write_manifests(manifests, out):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"{num_checked} manifests checked; next: kubectl apply -f {out}")
+
+
+@app.command()
+@needs("cluster")
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Manifests, or folders of them.")],
+) -> None:
+    """Check manifests as the API server and KubeRay would, without a cluster."""
+    from deploy.cluster.check import check_manifests
+    from deploy.cluster.manifests import read_manifests
+
+    num_checked = check_manifests(read_manifests(files))
+    typer.echo(f"{num_checked} manifests checked")

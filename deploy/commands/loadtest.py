@@ -16,8 +16,8 @@ from deploy.local import home
 
 if TYPE_CHECKING:
     from loadtest.result import Result
-    from loadtest.search import Found
     from loadtest.scenario.scenario import Scenario
+    from loadtest.search import Found
     from loadtest.target import Target
 
 app = typer.Typer(
@@ -231,7 +231,7 @@ def compare(
 
 
 async def _run(scenario: "Scenario", target: "Target", tell: Any) -> "Result":  # noqa: ANN401
-    """Run a scenario; the first Ctrl-C ends the sending, and what was sent is still accounted for."""
+    """Run a scenario; Ctrl-C ends the sending, and what was sent is still accounted for."""
     from deploy.local.signals import stop_signals
     from loadtest.run import run_scenario
 

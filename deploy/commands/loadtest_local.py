@@ -1,4 +1,4 @@
-"""What `livegate loadtest` has in its hands on this machine: a stack of its own, or that of `up`."""
+"""What `livegate loadtest` has in its hands here: a stack of its own, or that of `up`."""
 
 import os
 import tempfile

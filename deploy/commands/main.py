@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands import data, deploy, keys, loadtest, model, training
+from deploy.commands import bench, capacity, data, deploy, keys, loadtest, model, training
 from deploy.commands.errors import lines_for
 from deploy.commands.extras import PACKAGE, needs
 from deploy.errors import DeployError
@@ -39,6 +39,8 @@ app.add_typer(model.app)
 app.add_typer(keys.app)
 app.add_typer(deploy.app)
 app.add_typer(loadtest.app)
+app.add_typer(bench.app)
+app.add_typer(capacity.app)
 
 
 def _is_redis_url(url: str | None) -> str | None:

@@ -207,14 +207,14 @@ def judge(
 ) -> None:
     """Judge one face offline; print decision, score, threshold and quality faults as JSON."""
     from model.serving.bundle import find_bundle, load_bundle
-    from model.serving.engine import Engine
+    from model.serving.eager import eager_engine
     from model.serving.judgement import judge as run
 
     given = {"rgb": rgb, "depth": depth, "ir": ir}
     files = {name: file for name, file in given.items() if file is not None}
     if not files:
         raise UserError("give at least one of --rgb, --depth and --ir")
-    engine = Engine(load_bundle(find_bundle(bundle)))
+    engine = eager_engine(load_bundle(find_bundle(bundle)))
     typer.echo(json.dumps(run(engine, files, face_box, depth_unit_mm), indent=1))
 
 

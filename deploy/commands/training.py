@@ -85,7 +85,7 @@ def train(
     After an interruption, the same command continues the run.
     """
     from model.data.augmentation import Chances
-    from model.network.mmfcnn import NetworkConfig
+    from model.network.config import NetworkConfig
     from model.runs.progress import shown
     from model.training.curves import write_curves
     from model.training.recipe import TrainingConfig
@@ -160,7 +160,7 @@ def ablate(
     ] = "split,covered,shifted,invented",
 ) -> None:
     """Train mmfCNN, its parts and its peers alike, and print the table that compares them."""
-    from model.network.mmfcnn import NetworkConfig
+    from model.network.config import NetworkConfig
     from model.runs.progress import shown
     from model.training.ablation import VARIANTS, AblationConfig, missing_runs
     from model.training.ablation import ablate as run
@@ -230,7 +230,7 @@ def domains(
 
     Each data set is read in place, as it is distributed; those that are not given are left out.
     """
-    from model.network.mmfcnn import NetworkConfig
+    from model.network.config import NetworkConfig
     from model.runs.progress import shown
     from model.training.domains import DomainConfig, plan
     from model.training.domains import run as run_all

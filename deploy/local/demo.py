@@ -57,6 +57,7 @@ def run_demo(seconds: float, console: Console) -> dict[str, Any]:
             # Any free port: a demo is no service that somebody looks for.
             config = config.with_http_port(free_port())
             with serve_application(config, tell):
+                tell(f"console: {config.http_url}/console/")
                 demo = _Demo(config, camera_keys, console, started_s)
                 return asyncio.run(demo.run(seconds))
 

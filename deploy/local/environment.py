@@ -6,6 +6,7 @@ Ray's processes inherit it. A variable that is set already is left alone.
 import logging
 import os
 import secrets
+import sys
 
 # Ray gives its parts fixed times to start and to answer. On a machine that is busy with other
 # things they are too short: a proxy that is late by a second is killed and started again, for
@@ -25,10 +26,6 @@ _PATIENT = {
     "RAY_health_check_timeout_ms": "60000",  # 10000: of the node, five times in a row
 }
 _OTHERS = {
-    # Without it, Ray gives a node the machine's address, and listens on all of them. On other
-    # systems it is off; here it is what makes a node of this machine alone.
-    # Source: ray/_private/services.py, get_node_ip_address.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # 15: beside processes of normal priority, a replica would get a 28th of what each of them gets.
     "RAY_worker_niceness": "0",
     # OpenCV reads it when it is imported: a second bound on what a picture's header may claim.
@@ -40,13 +37,27 @@ _OTHERS = {
 
 
 def import_ray() -> None:
-    """Set the environment, then import Ray Serve; what it logs below errors is not shown."""
-    if "RAY_AUTH_MODE" not in os.environ:
-        # Who may connect to Ray may run code in it, and others on this machine reach loopback too.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    """Set the environment, then import Ray Serve; what it logs below errors is not shown.
+
+    Where Ray was imported before, as in tests, it takes neither token nor loopback any more: its
+    processes would not understand each other.
+    """
+    if "ray" not in sys.modules:
+        os.environ.update(_closed())
     for name, value in {**_PATIENT, **_OTHERS}.items():
         os.environ.setdefault(name, value)
     import ray.serve  # noqa: F401, PLC0415 - it reads its environment when it is imported
 
     for logger in ("ray", "ray.serve"):
         logging.getLogger(logger).setLevel(logging.ERROR)
+
+
+def _closed() -> dict[str, str]:
+    """Return what keeps others out of Ray: who may connect to it may run code in it."""
+    # Without it, Ray gives a node the machine's address, and listens on all of them. On other
+    # systems it is off; here, that makes a node of this machine alone.
+    # Source: ray/_private/services.py, get_node_ip_address.
+    closed = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    if "RAY_AUTH_MODE" not in os.environ:  # others on this machine reach loopback, too
+        closed.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    return closed

@@ -235,7 +235,7 @@ def _binary() -> str:
     )
 
 
-def _wait_for_rewrite(client: "redis.Redis[bytes]", end_s: float) -> None:
+def _wait_for_rewrite(client: redis.Redis, end_s: float) -> None:
     while time.monotonic() < end_s:
         info: Any = client.info("persistence")
         if not (info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]):

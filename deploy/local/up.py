@@ -162,6 +162,8 @@ def _say_where(config: ServeConfig, metrics_port: int, tell: Tell) -> None:
     settings = config.settings
     tell(f"frames and decisions: {hidden(settings.stream.url)}")
     tell(f"status:               {config.http_url}/v1/status" if config.http_url else "no HTTP")
+    if config.http_url:
+        tell(f"console:              {config.http_url}/console/")
     tell(f"metrics:              http://127.0.0.1:{metrics_port}/metrics")
     tell(f"camera keys:          {settings.camera_keys or 'none: unsigned frames are taken'}")
     tell("connect a camera:     livegate camera --id gate-1")

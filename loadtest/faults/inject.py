@@ -48,17 +48,22 @@ def missing_means(fault: Fault, target: Target) -> str:
     if isinstance(fault, ModelSwapped) and (controls is None or controls.swap_model is None):
         return "the replicas must be ones that this command starts: add --local"
     if isinstance(fault, ServerFault):
-        can_restart = controls is not None and controls.restart_server is not None
-        if fault.do == "restart the server" and not can_restart:
-            return "the server must be one that this command starts: add --local"
-        is_one = not target.cluster and not parse_server_url(target.url).service
-        if fault.do == "fail over the server" and is_one:
-            return "there must be one to take over: a Redis Cluster (--cluster), or Sentinels"
+        return _missing_server(fault, target)
     if isinstance(fault, ServerHeld) and fault.do == "fill the disk" and controls is None:
         return "the server's folder must be on this machine: add --local"
     if isinstance(fault, NetworkCut | NetworkSlow):
         return _missing_proxy(fault.of, target)
     return ""
+
+
+def _missing_server(fault: ServerFault, target: Target) -> str:
+    if fault.do == "restart the server":
+        can_restart = target.controls is not None and target.controls.restart_server is not None
+        told = "the server must be one that this command starts: add --local"
+        return "" if can_restart else told
+    can_fail_over = target.cluster or parse_server_url(target.url).service
+    told = "there must be one to take over: a Redis Cluster (--cluster), or Sentinels"
+    return "" if can_fail_over else told
 
 
 def _missing_proxy(of: str, target: Target) -> str:
@@ -108,7 +113,7 @@ class Injector:
                 end_s = fault.at + lasts_s
                 while (left_s := end_s - now_s()) > 0:
                     await (goes_on() if goes_on else asyncio.sleep(left_s))
-        except (*FAILURES, ProcessLookupError) as error:
+        except FAILURES as error:  # a ProcessLookupError is an OSError
             self._log(what, f"failed: {error}")
         else:
             self._log(what, "ended")
@@ -117,9 +122,6 @@ class Injector:
     async def _begun(self, fault: Fault) -> AsyncIterator[Callable[[], Any] | None]:
         """Begin a fault and undo it; what is yielded is done over and over while it lasts."""
         match fault:
-            case ReplicaFault():
-                self._hit_replicas(fault)
-                yield None
             case ReplicaHeld():
                 pid = self._replica()
                 with _standing_again(pid):
@@ -127,12 +129,6 @@ class Injector:
                     if not is_slow:
                         os.kill(pid, signal.SIGSTOP)
                     yield (lambda: _pulse(pid, _PULSE_S * _SLOW_STOPPED)) if is_slow else None
-            case ModelSwapped():
-                await asyncio.to_thread(_given(self._controls.swap_model))
-                yield None
-            case ServerFault():
-                await self._hit_server(fault)
-                yield None
             case SlowDisk():
                 yield await self._slow_disk(fault.by)
             case ServerHeld():
@@ -142,7 +138,17 @@ class Injector:
                 with _disturbed(self._proxies(fault.of), fault):
                     yield None
             case _:
-                yield None  # the senders' own
+                await self._hit(fault)
+                yield None
+
+    async def _hit(self, fault: Fault) -> None:
+        """Do what needs no undoing; what is the senders' own is nothing to be done here."""
+        if isinstance(fault, ReplicaFault):
+            self._hit_replicas(fault)
+        elif isinstance(fault, ModelSwapped):
+            await asyncio.to_thread(_given(self._controls.swap_model))
+        elif isinstance(fault, ServerFault):
+            await self._hit_server(fault)
 
     @property
     def _controls(self) -> Controls:
@@ -247,7 +253,7 @@ async def fail_over(servers: Servers, order: random.Random) -> None:
         raise RedisError("no primary of the cluster has a replica")
     host, port = order.choice(replicas)[:2]
     name = host.decode() if isinstance(host, bytes) else str(host)
-    replica = servers._at((name or "127.0.0.1", int(port)))  # noqa: SLF001 - it takes no writes yet
+    replica = servers._at((name or "127.0.0.1", int(port)))
     await replica.execute("CLUSTER FAILOVER")
 
 
@@ -320,20 +326,11 @@ async def _cannot_save(server: Server) -> AsyncIterator[None]:
     file = Path(await _config(server, "dir")) / await _config(server, "dbfilename")
     aside = file.with_name(f"{file.name}.aside")
 
-    async def snapshot(wanted: str) -> None:
-        for _ in range(int(_UNDO_S / _PULSE_S)):
-            info: Any = await server.execute("INFO", "persistence")
-            if not info["rdb_bgsave_in_progress"]:
-                if info["rdb_last_bgsave_status"] == wanted:
-                    return
-                await server.execute("BGSAVE")
-            await asyncio.sleep(_PULSE_S)
-
     async def undo() -> None:
         if file.is_dir():
             (file / "inside").rmdir()
             file.rmdir()
-        await snapshot("ok")
+        await _snapshot(server, "ok")
         if aside.exists():
             aside.replace(file)
         await server.execute("CONFIG SET", "save", save)
@@ -343,5 +340,16 @@ async def _cannot_save(server: Server) -> AsyncIterator[None]:
             file.replace(aside)
         (file / "inside").mkdir(parents=True)
         await server.execute("CONFIG SET", "save", "3600 1")
-        await snapshot("err")
+        await _snapshot(server, "err")
         yield
+
+
+async def _snapshot(server: Server, wanted: str) -> None:
+    """Have the server save until that comes out as wanted: "ok" or "err"."""
+    for _ in range(int(_UNDO_S / _PULSE_S)):
+        info: Any = await server.execute("INFO", "persistence")
+        if not info["rdb_bgsave_in_progress"]:
+            if info["rdb_last_bgsave_status"] == wanted:
+                return
+            await server.execute("BGSAVE")
+        await asyncio.sleep(_PULSE_S)

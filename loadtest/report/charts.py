@@ -118,7 +118,8 @@ class _Drawing:
         for y in _log_ticks(*self._range) if chart.is_log else _ticks(*self._range, 4):
             at = self._y(y)
             found.append(
-                f'<line class="grid" x1="{_LEFT:g}" x2="{_W - _RIGHT:g}" y1="{at:.1f}" y2="{at:.1f}"/>'
+                f'<line class="grid" x1="{_LEFT:g}" x2="{_W - _RIGHT:g}" '
+                f'y1="{at:.1f}" y2="{at:.1f}"/>'
                 f'<text x="{_LEFT - 5:g}" y="{at + 4:.1f}" text-anchor="end">{_told(y)}</text>'
             )
         end = self._x0 + self._x_span
@@ -161,9 +162,8 @@ class _Drawing:
         for run in runs:
             if len(run) == 1:
                 x, y = run[0]
-                found.append(
-                    f'<circle class="s{number} dot" cx="{self._x(x):.1f}" cy="{self._y(y):.1f}" r="2"/>'
-                )
+                at = f'cx="{self._x(x):.1f}" cy="{self._y(y):.1f}"'
+                found.append(f'<circle class="s{number} dot" {at} r="2"/>')
             elif run:
                 points = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in run)
                 found.append(f'<polyline class="s{number}" points="{points}"{dash}/>')
@@ -193,14 +193,17 @@ def _y_range(chart: Chart, ys: Sequence[float]) -> Point:
 
 def _nice(value: float) -> float:
     power = 10 ** math.floor(math.log10(max(value, 1e-9)))
-    return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= value)
+    steps = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
+    return float(next(each * power for each in steps if each * power >= value))
 
 
 def _ticks(low: float, high: float, wanted: int) -> list[float]:
     raw = max(high - low, 1e-9) / wanted
     power = 10 ** math.floor(math.log10(raw))
     step = next(each * power for each in (1, 2, 5, 10) if each * power >= raw)
-    return [each * step for each in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
+    return [
+        each * step for each in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)
+    ]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -1,6 +1,6 @@
 """A run as one HTML page that needs nothing but itself, as PNG pictures, and as JSON.
 
-    result.json  report.html  latency.png  timeline.png
+result.json  report.html  latency.png  timeline.png
 """
 
 import io
@@ -13,7 +13,7 @@ import jinja2
 
 from loadtest.report.charts import PERCENTILE_TICKS, Chart, Series, percentile_x
 from loadtest.result import Result, Second
-from loadtest.sender import STAGES
+from loadtest.task import STAGES
 
 _OWN = STAGES[:-1]
 
@@ -105,11 +105,17 @@ def timeline_charts(result: Result) -> list[Chart]:
         ),
         Chart(
             "What waits", y_label="frames", **common,
-            series=[line("waiting", "waiting"), line("pending", "pending"), line("not sent", "held")],
+            series=[line("waiting", "waiting"), line("pending", "pending"),
+                    line("not sent", "held")],
         ),
         Chart(
             "Replicas and senders", y_label="count, cores", **common,
             series=[line("replicas", "replicas", is_step=True), line("sender cores", "sender_cpu")],
+        ),
+        Chart(
+            "Memory", y_label="MB", **common,
+            series=[line("servers", "server_mb"), line("replicas", "replica_mb"),
+                    line("senders", "sender_mb")],
         ),
     ]  # fmt: skip
 

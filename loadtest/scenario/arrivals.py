@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, field_validator
 
 from loadtest.errors import LoadtestError
 from loadtest.scenario.quantities import Seconds
@@ -39,8 +39,10 @@ class _Shape(Settings):
         changes: dict[str, Any] = {}
         for name, value in self:
             if name == "fps" or name.endswith("_fps"):
-                changes[name] = [each * by_rate for each in value] if isinstance(value, list) else (
-                    value * by_rate
+                changes[name] = (
+                    [each * by_rate for each in value]
+                    if isinstance(value, list)
+                    else (value * by_rate)
                 )
             elif name in _TIMES:
                 changes[name] = value * by_time
@@ -82,9 +84,10 @@ class Step(_Shape):
 
     def rate(self, at_s: Times) -> Times:
         """See `_Shape.rate`."""
-        levels = np.array([self.fps, *self.then_fps])
+        levels: Times = np.array([self.fps, *self.then_fps])
         index = np.floor_divide(at_s, max(self.each, 1e-9)).astype(int)
-        return levels[np.clip(index, 0, len(levels) - 1)]
+        found: Times = levels[np.clip(index, 0, len(levels) - 1)]
+        return found
 
 
 class Spike(_Shape):
@@ -188,7 +191,8 @@ class Replay(_Shape):
         """See `_Shape.rate`."""
         times, rates = np.array(self.trace_s), np.array(self.trace_rate_fps)
         mean = np.trapezoid(rates, times) / (times[-1] - times[0])
-        return np.interp(at_s, times - times[0], rates * (self.fps / mean))
+        found: Times = np.interp(at_s, times - times[0], rates * (self.fps / mean))
+        return found
 
 
 Shape = Annotated[
@@ -196,6 +200,16 @@ Shape = Annotated[
     Field(discriminator="shape"),
 ]
 _TIMES = {"over", "each", "at", "lasts", "half_life", "rise", "day", "peak_at"}
+
+
+def shape_of(shape: str, **keys: Any) -> Shape:  # noqa: ANN401 - as a scenario has them
+    """Return a shape; its keys are those of a scenario's `arrivals`.
+
+    Raises:
+        pydantic.ValidationError: there is no such shape, or a key is wrong.
+    """
+    made: Shape = TypeAdapter(Shape).validate_python({"shape": shape, **keys})
+    return made
 
 
 def read_trace(path: Path) -> tuple[list[float], list[float]]:
@@ -226,7 +240,9 @@ def read_trace(path: Path) -> tuple[list[float], list[float]]:
     return at_s, rate_fps
 
 
-def arrival_times(shape: _Shape, until_s: float, share: float, random: np.random.Generator) -> Times:
+def arrival_times(
+    shape: _Shape, until_s: float, share: float, random: np.random.Generator
+) -> Times:
     """Return when frames are due, s since the start of the load, rising.
 
     Args:

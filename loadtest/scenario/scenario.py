@@ -121,7 +121,7 @@ class Scenario(Settings):
     arrivals: Shape
     run: RunSettings
     slo: Slo = Slo()
-    faults: list[Fault] = []
+    faults: tuple[Fault, ...] = ()
 
     def scaled(self, by_rate: float = 1.0, by_time: float = 1.0) -> "Scenario":
         """Return this scenario with all rates, or all times of its schedule, multiplied.
@@ -130,7 +130,7 @@ class Scenario(Settings):
         """
         if by_rate == by_time == 1:
             return self
-        faults = [
+        faults = tuple(
             fault.model_copy(
                 update={
                     name: getattr(fault, name) * by_time
@@ -139,7 +139,7 @@ class Scenario(Settings):
                 }
             )
             for fault in self.faults
-        ]
+        )
         run = self.run.model_copy(
             update={"warm_up": self.run.warm_up * by_time, "steady": self.run.steady * by_time}
         )

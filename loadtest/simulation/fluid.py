@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from loadtest.simulation.model import Fleet
 from loadtest.simulation.policies import Policy, Seen
+from loadtest.simulation.replicas import Replicas
 
 Steps = NDArray[np.float64]
+_RATE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -80,62 +82,49 @@ def simulate(frames: Steps, policy: Policy, fleet: Fleet, start: int, seed: int)
     """
     random = np.random.default_rng(seed)
     step_s, fps = fleet.step_s, fleet.service.service_fps
+    replicas = Replicas(fleet, start)
     num = len(frames)
-    ready_of, wanted_of, backlog_of = np.zeros(num), np.zeros(num), np.zeros(num)
+    ready, wanted, backlogs = np.zeros(num), np.zeros(num), np.zeros(num)
     expired = np.zeros(num)
-    ready, wanted = start, start
-    coming: deque[tuple[float, int]] = deque()  # (when ready, how many)
-    backlog = paid_s = 0.0
-    num_coming = cold_starts = actions = 0
-    arrived = frames.tolist()
-    recent: deque[float] = deque(maxlen=max(1, round(2 / step_s)))
-    fail_chance = step_s / fleet.mean_life_s
-    busy, deadline_steps = 0.0, fleet.deadline_s
-    for index in range(num):
+    recent: deque[float] = deque(maxlen=max(1, round(_RATE_S / step_s)))
+    young: deque[float] = deque(maxlen=max(1, round(fleet.deadline_s / step_s)))
+    backlog = busy = 0.0
+    actions = 0
+    for index, arrived in enumerate(frames.tolist()):
         now_s = index * step_s
-        while coming and coming[0][0] <= now_s:
-            _, count = coming.popleft()
-            ready += count
-            num_coming -= count
-        failed = int(random.binomial(ready, fail_chance)) if ready else 0
-        ready -= failed
-        rate = sum(recent) / (len(recent) * step_s) if recent else arrived[index] / step_s
-        in_service = busy * ready * fleet.service.max_batch / 2
-        seen = Seen(now_s, rate, backlog + in_service, backlog, ready, wanted, busy, fps)
-        choice = policy(seen)
-        actions += choice != wanted
-        wanted = choice
-        missing = wanted - ready - num_coming
-        if missing > 0:
-            coming.append((now_s + fleet.cold_s, missing))
-            num_coming += missing
-            cold_starts += missing
-        elif missing < 0:
-            missing = -missing
-            while missing and coming:  # those that are not ready yet are the first to go
-                at_s, count = coming.pop()
-                dropped = min(count, missing)
-                missing -= dropped
-                num_coming -= dropped
-                if count > dropped:
-                    coming.append((at_s, count - dropped))
-            ready -= missing
-            paid_s += missing * fleet.stop_s
-        paid_s += (ready + num_coming) * step_s
-        capacity = ready * fps * step_s
-        work = backlog + arrived[index]
+        replicas.become_ready(now_s)
+        replicas.fail(int(random.binomial(replicas.ready, step_s / fleet.mean_life_s)))
+        rate_fps = sum(recent) / (len(recent) * step_s) if recent else arrived / step_s
+        pending = replicas.ready * _batch(busy, backlog, fleet.service.max_batch)
+        before = replicas.wanted
+        choice = policy(
+            Seen(now_s, rate_fps, backlog + pending, backlog, replicas.ready, before, busy, fps)
+        )
+        actions += choice != before
+        replicas.want(choice, now_s)
+        replicas.pay(step_s)
+        capacity = replicas.ready * fps * step_s
+        work = backlog + arrived
         busy = min(1.0, work / capacity) if capacity else 1.0
         left = max(0.0, work - capacity)
-        most = ready * fps * deadline_steps  # what is older when its turn comes is let go of
-        expired[index] = max(0.0, left - most)
-        backlog = left - expired[index]
-        recent.append(arrived[index])
-        ready_of[index], wanted_of[index], backlog_of[index] = ready, wanted, backlog
-    wait_s, missed = _latencies(frames, ready_of, backlog_of, expired, fleet)
+        recent.append(arrived)
+        young.append(arrived)
+        backlog = min(left, sum(young))  # what is too old when its turn comes is let go of
+        expired[index] = left - backlog
+        ready[index], wanted[index], backlogs[index] = replicas.ready, replicas.wanted, backlog
+    wait_s, missed = _latencies(frames, ready, backlogs, expired, fleet)
     return Simulated(
-        step_s, frames, missed, expired, wait_s * 1000, ready_of, wanted_of, paid_s, cold_starts,
-        actions,
-    )  # fmt: skip
+        step_s=step_s,
+        frames=frames,
+        missed=missed,
+        expired=expired,
+        wait_ms=wait_s * 1000,
+        ready=ready,
+        wanted=wanted,
+        paid_s=replicas.paid_s,
+        cold_starts=replicas.cold_starts,
+        actions=actions,
+    )
 
 
 def _latencies(
@@ -170,7 +159,15 @@ def _chance_wait_s(used: Steps, servers: Steps, fleet: Fleet) -> Steps:
     """
     service_s = fleet.service.max_batch / fleet.service.service_fps
     spread = (1 + fleet.service.spread**2) / 2
-    return spread * service_s / (np.maximum(servers, 1) * np.maximum(1 - used, 1e-3))
+    by_formula = spread * service_s / (servers * np.maximum(1 - used, 1e-3))
+    # What piles up by chance for longer than a step is in the flow already.
+    frames = used * servers * fleet.service.service_fps * fleet.step_s
+    return np.minimum(by_formula, np.sqrt(frames) / (servers * fleet.service.service_fps))
+
+
+def _batch(busy: float, backlog: float, most: int) -> float:
+    """Return the frames that a replica holds: those that came while it did the last ones."""
+    return most if backlog else min(busy / max(1 - busy, 1e-3), most)
 
 
 def fluid_start(rate_fps: float, fleet: Fleet) -> int:

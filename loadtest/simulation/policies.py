@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from workers.autoscale import Load, replicas_needed, scale
 from workers.settings import ScalingSettings
 
-MAX_REPLICAS = 10_000
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -65,10 +63,32 @@ class Livegate:
         if not self._needs:
             self._needs[seen.now_s] = seen.wanted
         self._needs[seen.now_s] = replicas_needed(load, self.scaling)
-        horizon_s = seen.now_s - max(self.scaling.upscale_s, self.scaling.downscale_s)
-        oldest_s = max((at_s for at_s in self._needs if at_s <= horizon_s), default=horizon_s)
-        self._needs = {at_s: n for at_s, n in self._needs.items() if at_s >= oldest_s}
+        self._forget(seen.now_s)
         return scale(seen.wanted, self._needs, self.scaling, seen.now_s)
+
+    def _forget(self, now_s: float) -> None:
+        """Let go of what `scale` would not look at: a day has many needs, few of them matter.
+
+        Of what is older than `upscale_s`, only a need that was greater than all since counts, and
+        the one after it, which says how long it held.
+        """
+        recent_s = now_s - self.scaling.upscale_s
+        oldest_s = now_s - max(self.scaling.upscale_s, self.scaling.downscale_s)
+        kept: list[tuple[float, int]] = []
+        later: tuple[float, int] | None = None
+        most, is_recent = -1, True
+        for at_s in reversed(self._needs):
+            each = (at_s, self._needs[at_s])
+            if is_recent or each[1] > most:
+                if later is not None and kept[-1] != later:
+                    kept.append(later)
+                kept.append(each)
+                most = max(most, each[1])
+            is_recent = is_recent and at_s > recent_s
+            later = each
+            if at_s <= oldest_s:
+                break
+        self._needs = dict(reversed(kept))
 
 
 @dataclass
@@ -79,6 +99,7 @@ class Stabilised:
     at most 100 % or 4 pods more in 15 s, scale-down stabilisation 300 s.
     """
 
+    most: int
     down_s: float = 300.0
     every_s: float = 15.0
     tolerance: float = 0.1
@@ -97,24 +118,27 @@ class Stabilised:
         while self._wishes[0][0] < seen.now_s - self.down_s:
             self._wishes.popleft()
         stable = max(wanted, max(n for _, n in self._wishes) if wanted < seen.wanted else wanted)
-        most = max(2 * seen.wanted, seen.wanted + 4)
-        return min(max(min(stable, most), 1), MAX_REPLICAS)
+        most = min(max(2 * seen.wanted, seen.wanted + 4), self.most)
+        return max(min(stable, most), 1)
 
 
 @dataclass
 class Keda:
-    """KEDA's Redis Streams scaler by lag: so many replicas that each has `lag` frames waiting.
+    """KEDA's Redis Streams scaler: so many replicas that each has `length` entries in the streams.
 
-    Source: KEDA documentation, Redis Streams scaler (`lagCount`): the metric goes to an HPA, which
-    scales to its average value.
+    Commits delete entries, so a stream's length is what waits and what is worked on. By lag alone,
+    which is nothing while replicas keep up, it would send them all home.
+
+    Source: KEDA documentation, Redis Streams scaler (`streamLength`): the metric goes to an HPA,
+    which scales to its average value.
     """
 
-    lag: float
-    hpa: Stabilised = field(default_factory=Stabilised)
+    length: float
+    hpa: Stabilised
 
     def __call__(self, seen: Seen) -> int:
         """See `Policy`."""
-        return self.hpa.carried_out(seen, lambda: seen.waiting / self.lag)
+        return self.hpa.carried_out(seen, lambda: seen.backlog / self.length)
 
 
 @dataclass
@@ -122,7 +146,7 @@ class HpaCpu:
     """HPA on processor use: ready replicas times use over target."""
 
     target: float
-    hpa: Stabilised = field(default_factory=Stabilised)
+    hpa: Stabilised
 
     def __call__(self, seen: Seen) -> int:
         """See `Policy`."""
@@ -138,6 +162,7 @@ class RayQueue:
     """
 
     target: float
+    most: int
     up_s: float = 30.0
     down_s: float = 600.0
     look_back_s: float = 30.0
@@ -151,7 +176,7 @@ class RayQueue:
         while self._ongoing[0][0] < seen.now_s - self.look_back_s:
             self._ongoing.popleft()
         mean = sum(each for _, each in self._ongoing) / len(self._ongoing)
-        wish = min(max(math.ceil(mean / self.target), 1), MAX_REPLICAS)
+        wish = min(max(math.ceil(mean / self.target), 1), self.most)
         self._above_since_s = _since(self._above_since_s, seen.now_s, wish > seen.wanted)
         self._below_since_s = _since(self._below_since_s, seen.now_s, wish < seen.wanted)
         if self._above_since_s is not None and seen.now_s - self._above_since_s >= self.up_s:

@@ -12,7 +12,8 @@ from model.data.planes import MODALITIES, SUBSETS, collate
 from model.data.tensors import PlaneTensors, tensors
 from model.errors import ModelError
 from model.evaluation.metrics import MetricError
-from model.network.mmfcnn import FusionNetwork, NetworkConfig
+from model.network.config import NetworkConfig
+from model.network.mmfcnn import FusionNetwork
 from model.runs.progress import Advance, ignore
 
 _BATCH = 64

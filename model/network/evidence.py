@@ -19,15 +19,8 @@ from torch.nn import functional
 from model.data.planes import SUBSETS
 from model.data.tensors import PlaneTensors
 from model.network.blocks import ConvNorm, initialise, stage
-from model.network.mmfcnn import (
-    BLOCKS,
-    Branch,
-    FusionNetwork,
-    NetworkConfig,
-    Output,
-    selecting,
-)
-from model.network.normalise import CHANNELS, PLANE_OF
+from model.network.config import BLOCKS, CHANNELS, PLANE_OF, NetworkConfig
+from model.network.mmfcnn import Branch, FusionNetwork, Output, selecting
 
 # Channels of the maps that pairs compare, and px of them that a patch is wide.
 _COMPARED, _PATCH = 8, 8

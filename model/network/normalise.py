@@ -6,28 +6,12 @@ from around them: where a sensor is blind says nothing of a class. `face_relativ
 bundles have, counts holes as far. `casia8` takes the 8-bit values of CASIA-SURF as they are.
 """
 
-from collections.abc import Mapping
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.data.planes import DepthKind
 from model.data.tensors import PlaneTensors
-
-DepthMode = Literal["face_filled", "face_relative", "casia8"]
-DEPTH_MODES: tuple[DepthMode, ...] = ("face_filled", "face_relative", "casia8")
-# What the depth values must stand for: one mode is meaningless on the other's.
-DEPTH_KINDS: Mapping[DepthMode, DepthKind] = {
-    "face_filled": "millimetres",
-    "face_relative": "millimetres",
-    "casia8": "8-bit",
-}
-VIEWS = ("rgb", "depth", "ir", "hsv", "ycbcr")
-CHANNELS = {"rgb": 3, "depth": 1, "ir": 1, "hsv": 3, "ycbcr": 3}
-# Column of the plane that a view is computed from: a view is present if its plane is.
-PLANE_OF = {"rgb": 0, "depth": 1, "ir": 2, "hsv": 0, "ycbcr": 0}
+from model.network.config import DepthMode
 
 _WINDOW_MM = 150.0
 _FAR = -1.0

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from model.data.tensors import PlaneTensors
 from model.network.blocks import ConvNorm, SqueezeExcite, initialise, stage
+from model.network.config import BLOCKS, CHANNELS, NetworkConfig
 from model.network.evidence import AdditiveEvidence
-from model.network.mmfcnn import BLOCKS, Branch, FusionNetwork, MmfCNN, NetworkConfig, Output
-from model.network.normalise import CHANNELS
+from model.network.mmfcnn import Branch, FusionNetwork, MmfCNN, Output
 
 
 def build_network(config: NetworkConfig) -> FusionNetwork:

@@ -9,7 +9,6 @@ differ in one threshold have different model ids. Nothing is ever unpickled. Wha
 a folder is a `BundleError`; its subclasses are in the tree of `model.errors`.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +19,11 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from model.data.planes import MODALITIES, DepthKind, PlaneBatch
+from model.data.planes import DepthKind, PlaneBatch
 from model.data.quality import QualityLimits
 from model.errors import SettingError
-from model.network.mmfcnn import FusionNetwork, NetworkConfig
+from model.network.config import NetworkConfig
+from model.network.mmfcnn import FusionNetwork
 from model.network.peers import build_network
 from model.runs.outputs import whole_folder
 from model.serving.folder import (
@@ -37,9 +37,17 @@ from model.serving.folder import (
     find_bundle,
     read_file,
 )
-from model.serving.manifest import SCHEMA, Manifest, Threshold, read_manifest, upgrade
-from model.serving.presentations import ErrorRates
-from model.serving.selftest import read_selftest, selftest_rows, write_selftest
+from model.serving.manifest import SCHEMA, Manifest, Threshold, upgrade
+from model.serving.selftest import selftest_rows, write_selftest
+from model.serving.served import (
+    MAX_BYTES,
+    SELFTEST,
+    WEIGHTS,
+    model_id,
+    read_bundle,
+    sha256,
+    threshold_for,
+)
 
 __all__ = [
     "SCHEMA",
@@ -57,12 +65,6 @@ __all__ = [
     "selftest_rows",
     "upgrade_bundle",
 ]
-
-_WEIGHTS, _MANIFEST, _SELFTEST = "weights.safetensors", MANIFEST, "selftest.npz"
-_MAX_BYTES = {_WEIGHTS: 1 << 30, _MANIFEST: 1 << 20, _SELFTEST: 1 << 26}
-
-# At most so high are the rates that `model.evaluation.calibration` did not have to limit.
-_WORST = ErrorRates(apcer=0.3, bpcer=0.1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Bundle:
     @property
     def model_id(self) -> str:
         """Name and the digest's first 12 digits: what decisions carry."""
-        return f"{self.name}@{self.digest[:12] or 'unsaved'}"
+        return model_id(self.name, self.digest)
 
     @property
     def config(self) -> NetworkConfig:
@@ -112,30 +114,8 @@ class Bundle:
         return self.config.depth_kind
 
     def threshold_for(self, modalities: Sequence[str]) -> float | None:
-        """Return the threshold for frames that have `modalities`.
-
-        Returns:
-            The threshold in [0, 1]; None: a required modality is missing, or the bundle is not
-            calibrated for this set.
-        """
-        if not set(self.required) <= set(modalities):
-            return None
-        threshold = self.thresholds.get("+".join(name for name in MODALITIES if name in modalities))
-        return threshold.value if threshold is not None else None
-
-    def error_rates(self, modalities: Sequence[str]) -> ErrorRates:
-        """Return how often the threshold for frames that have `modalities` is wrong, at most.
-
-        Where the calibration does not tell, it is what a calibration would have refused.
-        """
-        key = "+".join(name for name in MODALITIES if name in modalities)
-        told = self.thresholds[key].calibration if key in self.thresholds else {}
-        found = (told.get("apcer_upper"), told.get("bpcer_upper"))
-        apcer, bpcer = (
-            value if isinstance(value, float | int) and 0 <= value <= 1 else worst
-            for value, worst in zip(found, _WORST, strict=True)
-        )
-        return ErrorRates(apcer, bpcer)
+        """See `model.serving.served.threshold_for`."""
+        return threshold_for(self.thresholds, self.required, modalities)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -144,29 +124,21 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: one of its subclasses says what is wrong.
     """
-    files = {name: read_file(folder / name, most) for name, most in _MAX_BYTES.items()}
-    manifest = read_manifest(folder / _MANIFEST, files[_MANIFEST])
-    for name, digest in (
-        (_WEIGHTS, manifest.weights_sha256),
-        (_SELFTEST, manifest.selftest_sha256),
-    ):
-        if _sha256(files[name]) != digest:
-            raise BundleCorrupt(f"{folder}: {name} is not the file that {_MANIFEST} describes")
-    selftest, scores = read_selftest(folder / _SELFTEST, files[_SELFTEST], manifest.network.size)
+    served = read_bundle(folder)
+    manifest = served.manifest
     bundle = Bundle(
         name=manifest.name,
-        network=_network(folder / _WEIGHTS, files[_WEIGHTS], manifest.network),
+        network=_network(folder / WEIGHTS, served.weights, manifest.network),
         crop_margin=manifest.crop_margin,
         thresholds=manifest.thresholds,
-        selftest=selftest,
-        selftest_scores=scores,
+        selftest=served.selftest,
+        selftest_scores=served.selftest_scores,
         quality=manifest.quality,
         about=manifest.about,
         required=manifest.required,
     )
-    _check_polarity(folder / _SELFTEST, bundle)
     object.__setattr__(bundle, "weights_sha256", manifest.weights_sha256)
-    object.__setattr__(bundle, "digest", _sha256(files[_MANIFEST]))
+    object.__setattr__(bundle, "digest", served.digest)
     return bundle
 
 
@@ -189,14 +161,14 @@ def save_bundle(bundle: Bundle, folder: Path) -> Path:
         thresholds=bundle.thresholds,
         required=bundle.required,
         about=bundle.about,
-        weights_sha256=_sha256(weights),
-        selftest_sha256=_sha256(selftest),
+        weights_sha256=sha256(weights),
+        selftest_sha256=sha256(selftest),
     )
     try:
         content = manifest.encode()
     except SettingError as error:
         raise BundleCorrupt(f"{folder}: {error}") from error
-    return _write(folder, {_WEIGHTS: weights, _MANIFEST: content, _SELFTEST: selftest})
+    return _write(folder, {WEIGHTS: weights, MANIFEST: content, SELFTEST: selftest})
 
 
 def upgrade_bundle(old: Path, new: Path) -> Path:
@@ -208,9 +180,9 @@ def upgrade_bundle(old: Path, new: Path) -> Path:
         BundleError: `old` is no usable bundle of schema 1.
         model.runs.outputs.OutputExists: there is something at `new` already.
     """
-    files = {name: read_file(old / name, most) for name, most in _MAX_BYTES.items()}
-    content = upgrade(old / _MANIFEST, files[_MANIFEST], _sha256(files[_SELFTEST]))
-    return _write(new, {**files, _MANIFEST: content})
+    files = {name: read_file(old / name, most) for name, most in MAX_BYTES.items()}
+    content = upgrade(old / MANIFEST, files[MANIFEST], sha256(files[SELFTEST]))
+    return _write(new, {**files, MANIFEST: content})
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -251,15 +223,3 @@ def _network(path: Path, content: bytes, config: NetworkConfig) -> FusionNetwork
 
 def _shape(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def _check_polarity(path: Path, bundle: Bundle) -> None:
-    """Refuse a self-test that would pass with the classes swapped."""
-    threshold = bundle.thresholds["+".join(MODALITIES)].value
-    is_bona_fide = bundle.selftest_scores >= threshold
-    if is_bona_fide.all() or not is_bona_fide.any():
-        raise BundleCorrupt(f"{path}: must hold a bona fide and an attack presentation")
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 from model.data.planes import MODALITIES
 from model.data.quality import QualityLimits
 from model.errors import SettingError, check_number
-from model.network.mmfcnn import NetworkConfig
+from model.network.config import NetworkConfig
 from model.serving.folder import BundleCorrupt, BundleUnknown, parse_json
 
 SCHEMA = 2

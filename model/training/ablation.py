@@ -25,8 +25,8 @@ from model.data.planes import MODALITIES
 from model.errors import check_choice, check_whole
 from model.evaluation.scoring import evidence
 from model.network.blocks import count_parameters
+from model.network.config import Fusion, Gate
 from model.network.device import default_device
-from model.network.mmfcnn import Fusion, Gate
 from model.runs.processes import processes
 from model.runs.stamp import check_stamp
 from model.serving.bundle import load_bundle

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from model.data.augmentation import Chances
 from model.errors import check_choice, check_number, check_whole
+from model.network.config import NetworkConfig
 from model.network.device import has_bf16
-from model.network.mmfcnn import NetworkConfig
 from model.training.loss import ABC_FORMS, AbcForm
 
 Optimiser = Literal["sgd", "adamw"]

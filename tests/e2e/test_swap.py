@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.local.stack import _deploy
+import yaml
+
+from deploy.local.config import CONFIG
 from loadtest.fleet import Phase
 from model.serving.bundle import save_bundle
 from tests.bundles import random_bundle
@@ -16,9 +17,35 @@ from tests.e2e.test_promises import assert_exactly_once, assert_nothing_is_left
 NUM_REPLICAS = 2
 
 
-async def deploy(deployment: Deployment, user_config: dict[str, Any]) -> None:
-    options = {**deployment.config.options, "user_config": user_config}
-    await asyncio.to_thread(_deploy, replace(deployment.config, options=options))
+async def serve_deploy(deployment: Deployment, user_config: dict[str, Any]) -> None:
+    """Hand the shipped file to Serve as its REST side does for `serve deploy`."""
+    from ray.serve.context import _get_global_client  # noqa: PLC0415 - its environment is set now
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415
+
+    content = yaml.safe_load(CONFIG.read_text())
+    (application,) = content["applications"]
+    application["args"] = deployment.config.settings.model_dump(mode="json")
+    application["deployments"][0]["user_config"] = user_config
+    content["http_options"] = {"port": deployment.config.http["port"]}
+    client: Any = _get_global_client()
+    await asyncio.to_thread(client.deploy_apps, ServeDeploySchema.model_validate(content))
+
+
+async def until_new(deployment: Deployment) -> list[int]:
+    """Wait until other replicas serve than now, and return their processes."""
+    from ray import serve  # noqa: PLC0415
+
+    old = set(deployment.replica_pids())
+
+    def is_done() -> bool:
+        pids = deployment.replica_pids()
+        state = serve.status().applications[deployment.config.application].status
+        return state == "RUNNING" and len(pids) == NUM_REPLICAS and not old & set(pids)
+
+    async with asyncio.timeout(300):
+        while not await asyncio.to_thread(is_done):
+            await asyncio.sleep(0.2)
+    return deployment.replica_pids()
 
 
 async def until_all(deployment: Deployment, holds: Callable[[dict[str, Any]], bool]) -> None:
@@ -36,7 +63,8 @@ async def test_a_bad_bundle_changes_nothing_and_a_good_one_takes_over(tmp_path: 
     second = str(save_bundle(random_bundle("second", seed=1), tmp_path / "second"))
     (tmp_path / "bad").mkdir()
     with deployed(tmp_path) as deployment:
-        pids = deployment.replica_pids()
+        await serve_deploy(deployment, {})
+        pids = await until_new(deployment)  # from now on, the file alone changes
         async with watched(deployment) as (fleet, ledger):
             is_over = False
 
@@ -46,14 +74,14 @@ async def test_a_bad_bundle_changes_nothing_and_a_good_one_takes_over(tmp_path: 
 
             playing = asyncio.create_task(fleet.play(phases))
             for bad in ({"bundle": str(tmp_path / "bad")}, {"bundel": second}):
-                await deploy(deployment, bad)
+                await serve_deploy(deployment, bad)
                 await until_all(
                     deployment,
                     lambda status: status["swap_error"] and status["model"].startswith("random@"),
                 )
-            await deploy(deployment, {"bundle": second})
+            await serve_deploy(deployment, {"bundle": second})
             await until_all(deployment, lambda status: status["model"].startswith("second@"))
-            await deploy(deployment, {})
+            await serve_deploy(deployment, {})
             await until_all(
                 deployment,
                 lambda status: not status["swap_error"] and status["model"].startswith("random@"),

@@ -1,6 +1,7 @@
 """What is watched on a real run: its metrics, scraped by a real Prometheus."""
 
 import asyncio
+import json
 import re
 import urllib.request
 from collections.abc import Iterator
@@ -118,4 +119,16 @@ def test_every_rule_evaluates_and_no_alert_fires(scraped: Scraped) -> None:
     assert len(rules) > 40
     assert [rule for rule in rules if rule["health"] == "err"] == []
     assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
-    scraped.prometheus.until('max(slo:sli_error:ratio_rate5m{sloth_slo="decided"})', 0)
+    scraped.prometheus.until('count(slo:sli_error:ratio_rate5m{sloth_slo="decided"})', 1)
+
+
+def test_any_replica_serves_the_console_and_its_updates(scraped: Scraped) -> None:
+    address = f"{scraped.deployment.config.http_url}/console/"
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        assert b"<title>Livegate</title>" in answer.read()
+    for _ in range(4):  # two replicas
+        with urllib.request.urlopen(f"{address}updates", timeout=60) as answer:
+            data = next(line for line in answer if line.startswith(b"data: "))
+        update = json.loads(data.removeprefix(b"data: "))
+        assert {each["id"] for each in update["cameras"]} == set(scraped.deployment.camera_keys)
+        assert update["troubles"] == []

@@ -28,9 +28,7 @@ FPS = 40.0
 
 def shortened(name: str) -> Scenario:
     scenario = load_scenario(name)
-    fastest = max(
-        getattr(scenario.arrivals, "peak_fps", 0.0), scenario.arrivals.fps
-    )
+    fastest = max(getattr(scenario.arrivals, "peak_fps", 0.0), scenario.arrivals.fps)
     scenario = scenario.scaled(FPS / fastest, LOAD_S / scenario.run.load_s)
     fleet = scenario.fleet.model_copy(update={"cameras": min(scenario.fleet.cameras, 20)})
     run = scenario.run.model_copy(update={"senders": 1, "patience": 60.0})

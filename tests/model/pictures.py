@@ -13,7 +13,7 @@ import torch
 from model.data.augmentation import Chances
 from model.data.dataset import load_dataset
 from model.data.lists import ListEntry, write_list
-from model.network.mmfcnn import NetworkConfig
+from model.network.config import NetworkConfig
 from model.network.peers import build_network
 from model.serving.bundle import Bundle, load_bundle, save_bundle
 from model.training.recipe import TrainingConfig

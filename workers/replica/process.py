@@ -4,6 +4,7 @@ import os
 import resource
 import threading
 import time
+from importlib import import_module
 from typing import Any
 
 _PERIOD_S = 0.5
@@ -43,11 +44,11 @@ def _keep_to_loopback() -> None:
     Ray 2.60 gives it all addresses, whatever the node's is, and there is no setting.
     Source: ray/serve/_private/replica.py, ReplicaActor._on_initialized.
     """
-    import ray  # noqa: PLC0415 - the rest of this file is for processes without it, too
-    import ray.serve._private.replica as serve_replica  # noqa: PLC0415
-
-    add_port: Any = getattr(serve_replica, "add_port_to_grpc_server", None)
-    if add_port is None or ray.util.get_node_ip_address() != _LOOPBACK:
+    # Not above: the rest of this file is for processes without Ray, too.
+    node: Any = import_module("ray.util")
+    serve_replica: Any = import_module("ray.serve._private.replica")
+    add_port = getattr(serve_replica, "add_port_to_grpc_server", None)
+    if add_port is None or node.get_node_ip_address() != _LOOPBACK:
         return
 
     def add_port_on_loopback(server: Any, address: str) -> Any:  # noqa: ANN401 - Ray's own

@@ -9,14 +9,7 @@ import pytest
 import torch
 
 from model.data.planes import PlaneError, Planes, collate, crop_planes, in_millimetres
-from model.network.normalise import (
-    Normalise,
-    PlaneTensors,
-    face_filled,
-    face_relative,
-    hsv,
-    ycbcr,
-)
+from model.network.normalise import Normalise, PlaneTensors, face_filled, face_relative, hsv, ycbcr
 
 RGB = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
 DEPTH = np.random.default_rng(1).choice(np.array([0, 500, 900], np.uint16), (40, 40))

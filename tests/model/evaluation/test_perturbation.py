@@ -19,7 +19,7 @@ from model.evaluation.perturbation import (
     score_planes,
     table,
 )
-from model.network.mmfcnn import NetworkConfig
+from model.network.config import NetworkConfig
 from model.network.peers import build_network
 from model.serving.bundle import Bundle, Threshold
 from tests.bundles import SIZE, random_bundle

@@ -6,8 +6,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.data.planes import MODALITIES, SUBSETS
 from model.data.tensors import PlaneTensors
+from model.network.config import ADDITIVE, Fusion, NetworkConfig
 from model.network.evidence import AdditiveEvidence
-from model.network.mmfcnn import ADDITIVE, BONA_FIDE, Fusion, NetworkConfig, Output
+from model.network.mmfcnn import BONA_FIDE, Output
 from model.network.peers import build_network
 from model.training.loss import evidence_loss
 from tests.bundles import random_planes, stored

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.data.tensors import PlaneTensors
 from model.errors import SettingError
 from model.network.blocks import count_parameters
-from model.network.mmfcnn import MmfCNN, NetworkConfig, Output
+from model.network.config import NetworkConfig
+from model.network.mmfcnn import MmfCNN, Output
 from tests.bundles import random_planes, stored
 
 FIVE = ("rgb", "depth", "ir", "hsv", "ycbcr")

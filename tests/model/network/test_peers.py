@@ -8,7 +8,8 @@ import torch
 
 from model.data.tensors import PlaneTensors
 from model.network.blocks import count_parameters
-from model.network.mmfcnn import FUSIONS, Fusion, FusionNetwork, MmfCNN, NetworkConfig, Output
+from model.network.config import FUSIONS, Fusion, NetworkConfig
+from model.network.mmfcnn import FusionNetwork, MmfCNN, Output
 from model.network.peers import build_network
 from tests.bundles import random_planes, stored
 

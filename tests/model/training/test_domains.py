@@ -15,7 +15,7 @@ from model.data.augmentation import Chances
 from model.data.dataset import joined, load_dataset
 from model.data.readers import DatasetError
 from model.errors import SettingError
-from model.network.mmfcnn import NetworkConfig
+from model.network.config import NetworkConfig
 from model.training.domains import DomainConfig, DomainError, as_8_bit, markdown, plan, run
 from model.training.recipe import TrainingConfig
 from tests.model.pictures import write_set

@@ -20,9 +20,9 @@ from model.data.planes import MODALITIES, SUBSETS, Planes, crop_planes
 from model.data.readers import DatasetError
 from model.errors import SettingError
 from model.evaluation.scoring import DepthKindMismatch, score
-from model.network.mmfcnn import ADDITIVE, FUSIONS, Fusion, NetworkConfig
+from model.network.config import ADDITIVE, FUSIONS, Fusion, NetworkConfig
 from model.serving.bundle import load_bundle
-from model.serving.engine import Engine
+from model.serving.eager import eager_engine
 from model.training.checkpoint import CheckpointError
 from model.training.curves import write_curves
 from model.training.recipe import TrainingConfig
@@ -55,7 +55,7 @@ def test_it_learns_and_writes_a_bundle_that_loads(config: TrainingConfig) -> Non
     epochs = list(train(config))
     assert min(epoch.val_loss for epoch in epochs) < np.log(2)
     bundle = load_bundle(config.bundle)
-    Engine(bundle)
+    eager_engine(bundle)
     assert "rgb+depth+ir" in bundle.thresholds
     assert bundle.about["selection"].endswith("on bona fide and attack")
     assert set(bundle.about["val"]) == {"+".join(each) for each in SUBSETS}
@@ -259,7 +259,7 @@ def test_a_peer_is_trained_and_shipped_alike(config: TrainingConfig, fusion: Fus
     views = ("ir",) if fusion == "early" else ("rgb", "depth", "ir")
     network = NetworkConfig(views=views, depth=18, width=0.125, fusion=fusion)
     next(train(replace(config, network=network, abc="centre")))
-    made = Engine(learned_bundle(replace(config, network=network))).predict(_faces(2))
+    made = eager_engine(learned_bundle(replace(config, network=network))).predict(_faces(2))
     assert made.scores == pytest.approx(1 / (1 + np.exp(-made.evidence.sum(1))), abs=1e-5)
 
 

@@ -1,0 +1,1 @@
+"""What a fleet needs: replicas, machines, shards, memory, network; from measured figures."""
