@@ -16,7 +16,7 @@ from model.evaluation.scoring import (
     score,
     score_all_sets,
 )
-from model.network.mmfcnn import FUSIONS, Fusion, NetworkConfig
+from model.network.config import FUSIONS, Fusion, NetworkConfig
 from model.network.peers import build_network
 from tests.model.pictures import write_set
 
