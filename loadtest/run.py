@@ -31,6 +31,7 @@ from workers.wire.server_url import parse_server_url
 
 _START_S = 0.3
 _UNDO_S = 60.0
+_MIN_SPAN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +230,8 @@ class _Run:
             replica_mb=self._replica_mb(),
             sender_mb=round(sum(each.rss_mb for each in self._last.values()), 1),
             lateness_ms=_percentile(values["lateness"], 99),
-            sender_cpu=0.0 if self._cpu_s is None else round((cpu_s - self._cpu_s) / span_s, 3),
+            sender_cpu=self._cores_used(cpu_s, span_s),
         )
-        self._cpu_s = cpu_s
         self._told = replace(counts, statuses=counts.statuses.copy(), said=counts.said.copy())
         self._timeline.append(second)
         run = self._scenario.run
@@ -239,6 +239,14 @@ class _Run:
             "warm-up" if now_s < run.warm_up else "steady" if now_s < run.load_s else "cool-down"
         )
         self._tell(Progress(phase, second, counts, self._faults, self._errors))
+
+    def _cores_used(self, cpu_s: float, span_s: float) -> float:
+        """Return the cores that the senders use; of less than half a second nothing can be said."""
+        before_s = self._cpu_s
+        if span_s < _MIN_SPAN_S and self._timeline:
+            return self._timeline[-1].sender_cpu
+        self._cpu_s = cpu_s
+        return 0.0 if before_s is None else round((cpu_s - before_s) / span_s, 3)
 
     def _replica_mb(self) -> float | None:
         controls = self._target.controls

@@ -1,14 +1,14 @@
 """The highest rate that keeps a promise: doubled until it is broken, then bisected.
 
 Each rate is run again until it is clear, with 99 % confidence, that the percentile holds there or
-that it doesn't; one that stays unclear counts as broken.
+that it doesn't; one that stays unclear counts as broken. A run that is invalid is repeated.
 """
 
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loadtest.early_stopping import Verdict, early_verdict
 from loadtest.errors import LoadtestError
@@ -17,7 +17,8 @@ from loadtest.result import Result
 from loadtest.scenario.scenario import Scenario
 
 Runner = Callable[[Scenario], Awaitable[Result]]
-_MOST_RUNS = 6
+_MOST_RUNS = 8
+_MOST_INVALID = 3
 
 
 class SearchError(LoadtestError):
@@ -134,21 +135,29 @@ async def _step(scenario: Scenario, fps: float, run: Runner) -> tuple[Step, dict
     slo, merged = scenario.slo, Distribution()
     verdicts = others = in_time = 0
     number = 0
-    verdict, why = "open", ""
+    verdict: Verdict | Literal["invalid"] = "open"
+    why = ""
     environment: dict[str, Any] = {}
+    num_invalid = 0
     while verdict == "open" and number < _MOST_RUNS:
         seed = scenario.run.seed + 7919 * number
         again = scenario.model_copy(update={"run": scenario.run.model_copy(update={"seed": seed})})
         result = await run(again)
         number += 1
         environment = result.environment
+        broken = [each for each in result.checks if not each.holds]
+        if broken:  # it says nothing of the deployment; what disturbed it may be over next time
+            num_invalid += 1
+            if num_invalid == _MOST_INVALID:
+                verdict, why = "invalid", f"{broken[0].name}? {broken[0].detail}"
+            continue
         merged.merge(result.distribution("steady"))
         good = result.account["good_steady"]
         verdicts, others = verdicts + good["verdict"], others + good["no_decision"]
         in_time += result.account["in_time"]
         verdict, why = _judged(result, merged, slo.percentile, slo.within * 1000)
         share = others / max(verdicts + others, 1)
-        if verdict != "invalid" and share > slo.no_decision:
+        if share > slo.no_decision:
             verdict, why = "fails", f"{share:.2%} of good frames got no verdict"
     if verdict == "open":
         why = f"unclear after {number} runs"
@@ -163,17 +172,14 @@ async def _step(scenario: Scenario, fps: float, run: Runner) -> tuple[Step, dict
         p50_ms=merged.at(50),
         p99_ms=merged.at(99),
         promised_ms=merged.at(slo.percentile),
-        goodput_fps=round(in_time / (scenario.run.steady * number), 2),
+        goodput_fps=round(in_time / (scenario.run.steady * max(1, number - num_invalid)), 2),
     )
     return step, environment
 
 
 def _judged(
     result: Result, merged: Distribution, percentile: float, limit_ms: float
-) -> tuple[Verdict | str, str]:
-    broken = [each for each in result.checks if not each.holds]
-    if broken:
-        return "invalid", f"{broken[0].name}? {broken[0].detail}"
+) -> tuple[Verdict, str]:
     account = result.account
     for name, told in (("lost", "lost"), ("doubled", "decided twice"), ("breaches", "breaches")):
         if account[name]:

@@ -7,6 +7,7 @@ that can't be sent wait, as in a camera's outbox, and are dropped once they are 
 import asyncio
 import gc
 import heapq
+import selectors
 import signal
 import time
 from collections import deque
@@ -43,12 +44,18 @@ def send(task: Task, parent: Connection) -> None:
     """Do a task; the parent reads ticks from the connection, and writes "stop" to end it early."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops everyone in order
     try:
-        asyncio.run(_Sender(task, parent).run())
+        with asyncio.Runner(loop_factory=_precise_loop) as runner:
+            runner.run(_Sender(task, parent).run())
     except (BrokenPipeError, EOFError):
         pass  # the parent is gone
     except Exception as error:  # noqa: BLE001 - it belongs to the parent, which raises it
         is_told = isinstance(error, (LoadtestError, WorkerError))  # a line to whoever typed it
         parent.send(error if is_told else RuntimeError(f"a sender has failed: {error!r}"))
+
+
+def _precise_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop that sleeps to the microsecond; epoll, which is usual, rounds up to 1 ms."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 class _Sender:

@@ -95,6 +95,10 @@ class TestBaseInstall:
             ("evaluate a", "train"),
             ("calibrate a b", "train"),
             ("ablate a b c d", "train"),
+            ("plan 100", "loadtest"),
+            ("simulate", "loadtest"),
+            ("loadtest run steady", "loadtest"),
+            ("loadtest mlperf steady", "mlperf"),
         ],
     )
     def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
@@ -114,6 +118,9 @@ class TestBaseInstall:
         ("train", "evaluate a.txt", "a.txt"),
         ("report", "evaluate a.txt --report page", "a.txt"),
         ("render", "render set --subjects 0 0 0", "subjects"),
+        ("loadtest", "loadtest run gone.toml", "gone.toml: no such file"),
+        ("loadtest", "loadtest run steady --redis redis://127.0.0.1:1", "is it running?"),
+        ("loadtest", "plan 100 --within-ms 1", "nothing can keep that"),
     ],
 )
 def test_an_extra_is_all_that_its_commands_need(

@@ -45,11 +45,21 @@ class Load:
 
 
 def replicas_needed(load: Load, scaling: ScalingSettings) -> int:
-    """Return how many replicas carry `load` within their bounds, without hysteresis."""
+    """Return how many replicas carry `load` within their bounds, without hysteresis.
+
+    One replica carries `target_utilisation` of what it could do. The headroom grows with the square
+    root of the work: the loads of many replicas don't all peak at once, so each needs less of it.
+
+    Source: square-root staffing; Halfin and Whitt, Heavy-traffic limits for queues with many
+    exponential servers, Operations Research 29 (1981).
+    """
     if load.arrival_fps <= 0 and load.backlog == 0:
         return scaling.min_replicas
     demand_fps = load.arrival_fps + load.backlog / scaling.drain_s
-    needed = math.ceil(demand_fps / (load.service_fps * scaling.target_utilisation))
+    work = demand_fps / load.service_fps  # in replicas that never rest
+    alone = scaling.target_utilisation
+    headroom = (1 - alone) * math.sqrt(work / alone)  # makes 1 of alone
+    needed = math.ceil(work + headroom - 1e-9)
     return min(max(needed, scaling.min_replicas, 1), scaling.max_replicas)
 
 

@@ -128,7 +128,8 @@ class ScalingSettings(Settings):
         min_replicas: never fewer; 0 lets an idle application go to sleep.
         max_replicas: never more.
         drain_s: a backlog is to be worked off in this time.
-        target_utilisation: the fraction of its service rate that a replica is meant to carry.
+        target_utilisation: the fraction of its service rate that a replica is meant to carry when
+            it is alone; of many, each carries more.
         upscale_s: a need for more replicas must have lasted this long.
         downscale_s: a need for fewer must have lasted this long; minutes, on a cluster.
         first_service_fps: frames a second that a replica is taken to do until one has reported

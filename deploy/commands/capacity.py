@@ -22,7 +22,7 @@ def simulate(
     ] = 1_000_000,
     utilisation: Annotated[
         float, typer.Option(min=0.1, max=1, help="The policy's target_utilisation.")
-    ] = 0.9,
+    ] = 0.6,
     cold_s: Annotated[float, typer.Option(min=0, max=3600, help="A replica takes to start.")] = 20,
     within_ms: Annotated[float, typer.Option(min=1, help="The promise.")] = 500,
     step_s: Annotated[float, typer.Option(min=0.5, max=60, help="Of the fluid model.")] = 2,
@@ -61,7 +61,7 @@ def simulate(
             f"{each.point.replica_hours:.0f}",
             f"{each.hours_over_oracle - 1:+.1%}",
             f"{each.point.missed:.4%}",
-            ", ".join(f"{name} {min(of, 1000):.1f}x" for name, of in each.misses_of.items()),
+            ", ".join(f"{name} {_times(of)}" for name, of in each.misses_of.items()),
         )
     console.print(table)
     console.print(
@@ -71,6 +71,10 @@ def simulate(
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
     if not all(each.is_good for each in judgements):
         raise typer.Exit(code=1)
+
+
+def _times(of: float | None) -> str:
+    return "needs more hours" if of is None else f"{of:.0f} times"
 
 
 @app.command()
@@ -85,7 +89,7 @@ def plan(
     within_ms: Annotated[float, typer.Option(min=1, help="p99 of the latency.")] = 500,
     utilisation: Annotated[
         float, typer.Option(min=0.1, max=1, help="The policy's target_utilisation.")
-    ] = 0.9,
+    ] = 0.6,
     figures: Annotated[Path | None, typer.Option(help="Measured figures, JSON.")] = None,
     machines: Annotated[Path | None, typer.Option(help="Kinds of machines, TOML.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,

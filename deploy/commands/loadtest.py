@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +10,6 @@ import typer
 from rich.console import Console
 
 from deploy.commands.extras import needs
-from deploy.local import home
 
 if TYPE_CHECKING:
     from loadtest.result import Result
@@ -95,6 +92,7 @@ def run(
     The exit status is 0 if what it promises was kept, 1 if not, and 3 if the run is invalid: if
     the load itself was the bottleneck, or the account does not agree with the server's.
     """
+    from deploy.commands.loadtest_local import target_of
     from loadtest.report.page import write_report
     from loadtest.report.terminal import summarise, teller
     from loadtest.scenario.scenario import load_scenario
@@ -137,6 +135,7 @@ def search(
     The exit status is 0 if one was found, 1 if none holds, and 3 if the load itself was the
     bottleneck.
     """
+    from deploy.commands.loadtest_local import target_of
     from loadtest.report.search_page import write_search
     from loadtest.scenario.scenario import load_scenario
     from loadtest.search import Step, search
@@ -173,6 +172,49 @@ def search(
         raise typer.Exit(code=_INVALID if found.stopped else _MISSED)
 
 
+@app.command()
+@needs("mlperf")
+def mlperf(
+    scenario: ScenarioName = "steady",
+    out: Out = None,
+    seconds: Annotated[float, typer.Option(min=5, help="How long.")] = 60,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Rate; the scenario's, if none.")
+    ] = None,
+    within_ms: Annotated[float | None, typer.Option(min=1, help="Another latency limit.")] = None,
+    folder: Folder = None,
+    redis: Redis = None,
+    partitions: Partitions = None,
+    cluster: Cluster = False,
+    key_file: KeyFile = None,
+    local: Local = None,
+    bundle: Bundle = None,
+) -> None:
+    """Measure the same with `loadtest run` and MLPerf LoadGen, one after the other."""
+    from deploy.commands.loadtest_local import target_of
+    from loadtest.mlperf import run_loadgen
+    from loadtest.report.page import write_report
+    from loadtest.scenario.scenario import load_scenario
+
+    console = Console()
+    wanted = _for_search(load_scenario(scenario), seconds, fps, within_ms)
+    where = out or _folder(f"mlperf-{wanted.name}")
+    with target_of(
+        wanted, folder, redis, partitions, cluster, key_file, None, local, bundle
+    ) as target:
+        ours = asyncio.run(_run(wanted, target, lambda _: None))
+        write_report(ours, where)
+        theirs = run_loadgen(wanted, target, where / "loadgen")
+    steady = ours.distribution("steady")
+    p99_ms = steady.at(99) or 0.0
+    console.print(f"loadtest run: {ours.verdict}, p50 {steady.at(50)} ms, p99 {p99_ms:.2f} ms")
+    console.print(
+        f"LoadGen: {theirs.verdict}, p50 {theirs.p50_ms:.2f} ms, p99 {theirs.p99_ms:.2f} ms, "
+        f"{theirs.num_frames} frames, {theirs.num_unanswered} unanswered"
+    )
+    console.print(f"p99 of LoadGen over ours: {theirs.p99_ms / max(p99_ms, 1e-9):.3f}")
+
+
 def _for_search(
     scenario: "Scenario", seconds: float, from_fps: float | None, within_ms: float | None
 ) -> "Scenario":
@@ -185,7 +227,7 @@ def _for_search(
     fps = from_fps or scenario.arrivals.fps
     run = scenario.run.model_copy(update={"steady": seconds, "warm_up": min(10.0, seconds / 3)})
     arrivals = Constant(fps=fps, spacing="poisson")
-    return scenario.model_copy(update={"arrivals": arrivals, "run": run, "slo": slo, "faults": []})
+    return scenario.model_copy(update={"arrivals": arrivals, "run": run, "slo": slo, "faults": ()})
 
 
 @app.command()
@@ -239,55 +281,6 @@ async def _run(scenario: "Scenario", target: "Target", tell: Any) -> "Result":  
     for number in stop_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return await run_scenario(scenario, target, tell, stop)
-
-
-@contextmanager
-def target_of(
-    scenario: "Scenario",
-    folder: Path | None,
-    redis: str | None,
-    partitions: int | None,
-    cluster: bool,
-    key_file: Path | None,
-    http: str | None,
-    local: int | None,
-    bundle: str | None,
-) -> "Iterator[Target]":
-    """Find the deployment that is meant, or start one, while the block runs."""
-    from loadtest.target import Target
-
-    if local is not None and (redis is not None or folder is not None):
-        raise typer.BadParameter("--local starts its own deployment: without --redis and --folder")
-    if bundle is not None and local is None:
-        raise typer.BadParameter("--bundle goes with --local: a deployment has its own")
-    if redis is None and (partitions is not None or cluster or key_file or http):
-        raise typer.BadParameter("--partitions, --cluster, --key-file, --http go with --redis")
-    if local is not None:
-        from deploy.commands.loadtest_local import local_target
-
-        with local_target(scenario, local, bundle) as target:
-            yield target
-    elif redis is not None:
-        yield Target(redis, partitions or 4, cluster, http or "", key_file)
-    else:
-        yield _of_home(home.Home(folder or home.DEFAULT))
-
-
-def _of_home(where: home.Home) -> "Target":
-    from deploy.commands.loadtest_local import UpControls
-    from loadtest.target import Target
-
-    address = where.address()
-    return Target(
-        url=address.redis_url,
-        partitions=address.partitions,
-        cluster=address.cluster,
-        http_url=address.http_url,
-        key_file=Path(address.key_file) if address.key_file else None,
-        may_add_keys=True,
-        controls=UpControls(where),
-        what=f"`livegate up` in {where.folder}",
-    )
 
 
 def _folder(name: str) -> Path:

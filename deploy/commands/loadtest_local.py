@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.config import load_config
-from deploy.local.home import Home
+import typer
+
+from deploy.local.home import DEFAULT, Home
 from deploy.local.ports import free_port
 from deploy.local.processes import descendants, processes
 from deploy.local.server import EmbeddedServer, embedded_server
@@ -49,7 +50,9 @@ class UpControls:
 
 @contextmanager
 def local_target(scenario: Scenario, num_replicas: int, bundle: str | None) -> Iterator[Target]:
-    """Run a server and replicas without Ray while the block runs."""
+    """Run a server and replicas without Ray while the block runs; needs the extra `serve`."""
+    from deploy.local.config import load_config
+
     of_network = any(getattr(each, "of", "") in ("replicas", "both") for each in scenario.faults)
     with tempfile.TemporaryDirectory(prefix="livegate-") as name:
         folder = Path(name)
@@ -102,3 +105,45 @@ def local_stack(
         yield stack
     finally:
         stack.close()
+
+
+@contextmanager
+def target_of(
+    scenario: Scenario,
+    folder: Path | None,
+    redis: str | None,
+    partitions: int | None,
+    cluster: bool,
+    key_file: Path | None,
+    http: str | None,
+    local: int | None,
+    bundle: str | None,
+) -> Iterator[Target]:
+    """Find the deployment that is meant, or start one, while the block runs."""
+    if local is not None and (redis is not None or folder is not None):
+        raise typer.BadParameter("--local starts its own deployment: without --redis and --folder")
+    if bundle is not None and local is None:
+        raise typer.BadParameter("--bundle goes with --local: a deployment has its own")
+    if redis is None and (partitions is not None or cluster or key_file or http):
+        raise typer.BadParameter("--partitions, --cluster, --key-file, --http go with --redis")
+    if local is not None:
+        with local_target(scenario, local, bundle) as target:
+            yield target
+    elif redis is not None:
+        yield Target(redis, partitions or 4, cluster, http or "", key_file)
+    else:
+        yield _of_home(Home(folder or DEFAULT))
+
+
+def _of_home(where: Home) -> Target:
+    address = where.address()
+    return Target(
+        url=address.redis_url,
+        partitions=address.partitions,
+        cluster=address.cluster,
+        http_url=address.http_url,
+        key_file=Path(address.key_file) if address.key_file else None,
+        may_add_keys=True,
+        controls=UpControls(where),
+        what=f"`livegate up` in {where.folder}",
+    )

@@ -10,12 +10,10 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from loadtest.faults.proxy import Proxy
+from loadtest.faults.servers import cannot_save, config, fail_over, undone
 from loadtest.scenario.faults import (
     Fault,
     ModelSwapped,
@@ -37,7 +35,6 @@ from workers.wire.server_url import parse_server_url
 Log = Callable[[str, str], None]
 _PULSE_S = 0.1
 _SLOW_STOPPED = 0.75
-_UNDO_S = 30.0
 
 
 def missing_means(fault: Fault, target: Target) -> str:
@@ -218,12 +215,12 @@ class Injector:
                 os.kill(pid, signal.SIGSTOP)
                 yield
         elif fault.do == "fill the memory":
-            before = await _config(server, "maxmemory")
-            async with _undone(lambda: server.execute("CONFIG SET", "maxmemory", before)):
+            before = await config(server, "maxmemory")
+            async with undone(lambda: server.execute("CONFIG SET", "maxmemory", before)):
                 await server.execute("CONFIG SET", "maxmemory", 1)
                 yield
         else:
-            async with _cannot_save(server):
+            async with cannot_save(server):
                 yield
 
     def _proxies(self, of: str) -> list[Proxy]:
@@ -238,23 +235,6 @@ class Injector:
 def _given(action: Callable[[], None] | None) -> Callable[[], None]:
     assert action is not None  # noqa: S101 - `missing_means` saw to it
     return action
-
-
-async def fail_over(servers: Servers, order: random.Random) -> None:
-    """Let a replica of one of a cluster's primaries take over, with nothing lost.
-
-    Raises:
-        redis.exceptions.RedisError: no primary has a replica, or it refuses.
-    """
-    server = await servers.of(keys.frames(0))
-    rows: Any = await server.execute("CLUSTER SLOTS")
-    replicas = [each for row in rows for each in row[3:]]
-    if not replicas:
-        raise RedisError("no primary of the cluster has a replica")
-    host, port = order.choice(replicas)[:2]
-    name = host.decode() if isinstance(host, bytes) else str(host)
-    replica = servers._at((name or "127.0.0.1", int(port)))
-    await replica.execute("CLUSTER FAILOVER")
 
 
 async def _pulse(pid: int, stopped_s: float) -> None:
@@ -295,61 +275,3 @@ class _disturbed:  # noqa: N801 - used as a function is
         for proxy in self._proxies:
             proxy.delay(0)
             proxy.join()
-
-
-@asynccontextmanager
-async def _undone(undo: Callable[[], Any]) -> AsyncIterator[None]:
-    """Undo at the end, however long the server takes to be there again."""
-    try:
-        yield
-    finally:
-        for _ in range(int(_UNDO_S / _PULSE_S)):
-            try:
-                await undo()
-                break
-            except FAILURES:
-                await asyncio.sleep(_PULSE_S)
-
-
-async def _config(server: Server, name: str) -> str:
-    rows: Any = await server.execute("CONFIG GET", name)
-    return str(rows[name])
-
-
-@asynccontextmanager
-async def _cannot_save(server: Server) -> AsyncIterator[None]:
-    """Have snapshots fail, as on a full disk: the server takes no writes (MISCONF).
-
-    A folder stands where the snapshot should go. Nothing is filled, so nothing else suffers.
-    """
-    save = await _config(server, "save")
-    file = Path(await _config(server, "dir")) / await _config(server, "dbfilename")
-    aside = file.with_name(f"{file.name}.aside")
-
-    async def undo() -> None:
-        if file.is_dir():
-            (file / "inside").rmdir()
-            file.rmdir()
-        await _snapshot(server, "ok")
-        if aside.exists():
-            aside.replace(file)
-        await server.execute("CONFIG SET", "save", save)
-
-    async with _undone(undo):
-        if file.is_file():
-            file.replace(aside)
-        (file / "inside").mkdir(parents=True)
-        await server.execute("CONFIG SET", "save", "3600 1")
-        await _snapshot(server, "err")
-        yield
-
-
-async def _snapshot(server: Server, wanted: str) -> None:
-    """Have the server save until that comes out as wanted: "ok" or "err"."""
-    for _ in range(int(_UNDO_S / _PULSE_S)):
-        info: Any = await server.execute("INFO", "persistence")
-        if not info["rdb_bgsave_in_progress"]:
-            if info["rdb_last_bgsave_status"] == wanted:
-                return
-            await server.execute("BGSAVE")
-        await asyncio.sleep(_PULSE_S)

@@ -1,7 +1,7 @@
 """What a fleet of cameras needs, and what bounds it.
 
-Replicas by work and square-root headroom, one more than that for a machine that fails; shards of
-the server by rate, memory and network, whichever asks for most; partitions by both.
+Replicas as the autoscaling policy wants them, and a machine more that may fail; shards of the
+server by rate, memory and network, whichever asks for most; partitions by both.
 """
 
 import math
@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadtest.planning.inputs import Figure, Figures, Machine, PlanError
-from workers.settings import StreamSettings, WorkerSettings
+from workers.autoscale import Load, replicas_needed
+from workers.settings import ScalingSettings, StreamSettings, WorkerSettings
 
 _MAX_PARTITIONS = 256
 _SHARD_SHARE = 0.6  # of what one server can do or hold, so that a failover finds room
 _COPIES = 1  # replicas of each shard's primary
-_BETA = 2.0  # headroom, in square roots of the work
+_MAX_REPLICAS = 10_000
 _READERS = 2  # replicas that read a partition, at least
 
 
@@ -29,7 +30,7 @@ class Wanted:
         busy: share of the cameras that have, at the peak.
         frame_bytes: of a frame.
         within_ms: p99 of the latency.
-        utilisation: the policy's `target_utilisation`; 1: square-root headroom alone.
+        utilisation: the policy's `target_utilisation`.
     """
 
     cameras: int
@@ -37,7 +38,7 @@ class Wanted:
     busy: float
     frame_bytes: int
     within_ms: float
-    utilisation: float = 1.0
+    utilisation: float = 0.6
 
     @property
     def peak_fps(self) -> float:
@@ -168,9 +169,14 @@ def _choice(wanted: Wanted, figures: Figures, machine: Machine, *, on_gpu: bool)
     if holds < 1:
         return None
     work = wanted.peak_fps / fps
-    replicas = max(
-        math.ceil(work / wanted.utilisation), math.ceil(work + _BETA * math.sqrt(work)), _READERS
+    scaling = ScalingSettings(
+        min_replicas=_READERS, max_replicas=_MAX_REPLICAS, target_utilisation=wanted.utilisation
     )
+    replicas = replicas_needed(Load(wanted.peak_fps, 0, fps), scaling)
+    if replicas == _MAX_REPLICAS:
+        raise PlanError(
+            f"{work:,.0f} replicas' work is more than one deployment holds: plan several"
+        )
     count = math.ceil(replicas / holds) + 1  # one of them may fail
     return (
         replicas,
@@ -252,7 +258,7 @@ def _assumptions(figures: Figures) -> tuple[str, ...]:
     return (
         f"figures measured on {figures.hardware}; they scale with cores",
         f"each shard has {_COPIES} replica, and is used to {_SHARD_SHARE:.0%} at the peak",
-        f"replicas: the work and {_BETA:g} of its square roots; one machine more may fail",
+        "replicas: what the autoscaling policy asks for; one machine more may fail",
         "a partition is read by two replicas at least; there are at most 256",
         "frames are deleted with their decision; the settings are the shipped ones",
         *(

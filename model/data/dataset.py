@@ -130,9 +130,10 @@ class Dataset:
             face: the sample, or what was made of it.
         """
         side = min(self.side, round(self.size * zoom))
-        room, box = (self.side - side) / 2, face.box[2]
-        left, top = (room + float(np.clip(part * box, -room, room)) for part in moved)
-        window = (round(left), round(top), side, side)
+        room = self.side - side
+        # The middle is where `batch` has it.
+        left, top = (int(np.clip(room // 2 + round(part * face.box[2]), 0, room)) for part in moved)
+        window = (left, top, side, side)
         kept = [
             getattr(face, name) if self.planes.present[row, column] else None
             for column, name in enumerate(MODALITIES)

@@ -1,7 +1,7 @@
 """Evaluation of a site over time: do its frames still look as they did when it was calibrated?
 
-`calibrate` keeps the deciles of the bona fide samples' log odds and quality figures in the bundle.
-Later frames, most of which are of people at any working door, should fall into the ten bins alike.
+`calibrate` keeps ten bins of the bona fide samples' log odds and quality figures in the bundle.
+Later frames, most of which are of people at any working door, should fall into them alike.
 How far they do not is their population stability index; a lamp, a lens or a camera's update moves
 it long before error rates are known.
 
@@ -55,20 +55,24 @@ class Drift:
 
 
 def reference_of(figures: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Return what is kept of figures: their deciles, and of how many samples.
+    """Return what is kept of figures: bins of about a tenth each, and how many samples made them.
 
     Args:
         figures: values by name, of bona fide samples.
     """
     inner = np.arange(1, _BINS) / _BINS
-    return {
-        name: {
-            "deciles": [round(float(each), 5) for each in np.quantile(values, inner)],
-            "samples": len(values),
-        }
-        for name, values in figures.items()
-        if len(values) >= _LEAST
-    }
+    kept = {}
+    for name, values in figures.items():
+        if len(values) >= _LEAST:
+            # Where many values are equal, deciles coincide, and a bin holds more than a tenth.
+            edges = np.unique(np.round(np.quantile(values, inner), 5))
+            kept[name] = {
+                "edges": edges.tolist(),
+                "shares": [round(float(each), 6) for each in _shares(values, edges)],
+                "median": round(float(np.median(values)), 5),
+                "samples": len(values),
+            }
+    return kept
 
 
 def figures_of(scores: NDArray[np.float64], dataset: Dataset) -> dict[str, NDArray[np.float64]]:
@@ -107,17 +111,17 @@ def drift(bundle: Bundle, dataset: Dataset) -> dict[str, Drift]:
 
 def moved(reference: Mapping[str, Any], values: NDArray[np.float64]) -> Drift:
     """Return how far values have moved from a reference of `reference_of`."""
-    edges = np.asarray(reference["deciles"], np.float64)
-    # Where many values are equal, deciles coincide: what lies between them has no share.
-    edges, which = np.unique(edges, return_index=True)
-    expected = np.diff(np.concatenate([[0], (which + 1) / _BINS, [1]]))
-    counts = np.bincount(np.searchsorted(edges, values, "right"), minlength=len(edges) + 1)
+    expected = np.maximum(np.asarray(reference["shares"]), 0.5 / reference["samples"])
     # Half a sample where there is none: its logarithm would be infinite.
-    shares = np.maximum(counts, 0.5) / len(values)
+    shares = np.maximum(_shares(values, np.asarray(reference["edges"])), 0.5 / len(values))
     index = float(((shares - expected) * np.log(shares / expected)).sum())
-    chance = len(edges) * (1 / len(values) + 1 / reference["samples"])
-    before = float(np.asarray(reference["deciles"])[_BINS // 2 - 1])
-    return Drift(max(0.0, index - chance), before, float(np.median(values)))
+    chance = (len(shares) - 1) * (1 / len(values) + 1 / reference["samples"])
+    return Drift(max(0.0, index - chance), reference["median"], float(np.median(values)))
+
+
+def _shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    counts = np.bincount(np.searchsorted(edges, values, "right"), minlength=len(edges) + 1)
+    return counts / len(values)
 
 
 def table(found: Mapping[str, Drift]) -> str:

@@ -19,6 +19,7 @@ from model.data.readers import Sample
 from model.data.tampering import (
     Change,
     Face,
+    blobs,
     box_moved,
     ellipsoid,
     face_of,
@@ -51,6 +52,7 @@ class Perturbation:
         makes_attack: whether what was bona fide is an attack afterwards.
         moves_box: whether it moves the box alone: then `MAX_TURNED` counts, not `MAX_MOVED`.
         other: species of the face that `change` gets beside: None for bona fide.
+        tries: how often an attack may try; it passes if it passes once.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Perturbation:
     makes_attack: bool
     moves_box: bool = False
     other: tuple[str, ...] | None = None
+    tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,15 @@ def outcomes(
     for number, each in enumerate(changes):
         rng = np.random.default_rng([seed, number])
         chosen = [at for at, face in enumerate(faces) if face.is_bona_fide or not each.makes_attack]
-        others = _others(faces, chosen, each.other, rng)
-        changed = [
-            each.change(faces[at], other, rng) for at, other in zip(chosen, others, strict=True)
-        ]
-        after = accepted(bundle, changed, threshold)
+        after = np.zeros(len(chosen), np.bool_)
+        for tried in range(each.tries):
+            others = _others(faces, chosen, each.other, rng)
+            changed = [
+                each.change(faces[at], other, rng) for at, other in zip(chosen, others, strict=True)
+            ]
+            # A person is judged by the first frame, an attack by the one that goes best for it.
+            counts = [tried == 0 or not faces[at].is_bona_fide for at in chosen]
+            after |= accepted(bundle, changed, threshold) & np.array(counts)
         found[each.name] = _outcome(
             [faces[at] for at in chosen], before[chosen], after, makes_attack=each.makes_attack
         )
@@ -247,8 +254,16 @@ PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation(
         "holes added, 30 % of the upper third", with_holes(0.3, 1 / 3), makes_attack=False
     ),
-    Perturbation("box off by up to 10 %", box_moved(0.1, 0.1), makes_attack=False, moves_box=True),
-    Perturbation("box off by up to 20 %", box_moved(0.2, 0.2), makes_attack=False, moves_box=True),
+    *(
+        Perturbation(
+            f"best of 5 boxes off by up to {part:.0%}",
+            box_moved(part, part),
+            makes_attack=False,
+            moves_box=True,
+            tries=5,
+        )
+        for part in (0.1, 0.2)
+    ),
     *(Perturbation(f"{name} is noise", noised(name), makes_attack=True) for name in MODALITIES),
     *(
         Perturbation(f"{name} of another presentation", replaced(name), makes_attack=True)
@@ -265,4 +280,5 @@ PERTURBATIONS: tuple[Perturbation, ...] = (
     Perturbation("ir is rgb turned grey", grey_as_ir, makes_attack=True),
     Perturbation("depth is an ellipsoid", ellipsoid, makes_attack=True),
     Perturbation("a shaded ellipse", shaded_ellipse, makes_attack=True),
+    Perturbation("shaded blobs", blobs, makes_attack=True),
 )

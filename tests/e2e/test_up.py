@@ -75,6 +75,12 @@ def until(condition: Callable[[], bool], timeout_s: float = 180.0) -> None:
         time.sleep(0.1)
 
 
+def _hear_signals() -> None:
+    """Undo what `nohup` or a test runner has ignored: whoever ignores it has a reason to go on."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def up(*args: str, cwd: Path) -> Iterator[Up]:
     with subprocess.Popen(
@@ -84,6 +90,7 @@ def up(*args: str, cwd: Path) -> Iterator[Up]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear_signals,  # noqa: PLW1509 - no thread of ours holds a lock meanwhile
     ) as process:
         try:
             yield Up(process)

@@ -116,6 +116,8 @@ def decision_of(site: Site, entry_id: str) -> Decision:
         while rows := client.xread({name: last}, block=60_000):
             for row, fields in rows[0][1]:
                 last = row.decode()
+                if b"d" not in fields:
+                    continue  # a verdict on a presentation
                 decision = unpack_decision(fields[b"d"])
                 if decision.entry_id == entry_id:
                     return decision

@@ -36,7 +36,8 @@ class TestReplicasNeeded:
             (100, 0, 100, 2),
             (0, 200, 100, 2),
             (50, 100, 100, 2),
-            (50, 101, 100, 3),
+            (50, 101, 100, 2),
+            (125, 0, 100, 3),
             (10_000, 0, 100, 8),
             (0, 1, 100, 1),
         ],
@@ -45,6 +46,12 @@ class TestReplicasNeeded:
         self, arrival_fps: float, backlog: int, service_fps: float, needed: int
     ) -> None:
         assert replicas_needed(Load(arrival_fps, backlog, service_fps), SCALING) == needed
+
+    def test_many_replicas_need_less_headroom_each_than_one(self) -> None:
+        scaling = ScalingSettings(max_replicas=10_000, target_utilisation=0.6)
+        for replicas_of_work, used in ((0.6, 0.6), (10, 0.83), (100, 0.94), (1000, 0.98)):
+            needed = replicas_needed(Load(100 * replicas_of_work, 0, 100), scaling)
+            assert replicas_of_work / needed == pytest.approx(used, abs=0.02)
 
     def test_an_idle_application_may_sleep_and_wakes_for_one_frame(self) -> None:
         scaling = ScalingSettings(min_replicas=0, max_replicas=8)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.data import dataset as sets
 from model.data.augmentation import Chances, augmented
 from model.data.composites import KINDS, PAIRS, PROTOCOLS, with_composites
 from model.data.dataset import Dataset, load_dataset
@@ -120,3 +121,14 @@ class TestTraining:
         assert (batch.stored.depth.int() > 0).all()
         still = augmented(wide, np.arange(12), Chances(), np.random.default_rng(0))
         assert not torch.equal(batch.stored.depth.int(), still.stored.depth.int())
+
+
+def test_large_sets_lie_in_a_file(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = with_composites(dataset, ("split",))
+    monkeypatch.setattr(sets, "_IN_MEMORY_BYTES", 1000)
+    outside = with_composites(dataset, ("split",))
+    assert isinstance(outside.planes.rgb, np.memmap)
+    for name in (*MODALITIES, "present"):
+        assert np.array_equal(getattr(inside.planes, name), getattr(outside.planes, name))
+    batch = augmented(outside, np.arange(4), Chances(composing=1.0), np.random.default_rng(0))
+    assert batch.stored.rgb.shape == (4, 64, 64, 3)

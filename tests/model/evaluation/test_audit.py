@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-from deploy.commands.model import app
+from deploy.commands.data import app
 from model.data.lists import ListEntry, write_list
 from model.data.planes import Planes
 from model.evaluation.audit import AuditError, auc, audit, compare, physical

@@ -35,15 +35,16 @@ def test_equal_values_are_no_drift() -> None:
     assert moved(kept, np.repeat([0.0, 1.0], [10, 90])).is_alarming
 
 
-class TestOfABundle:
-    @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Dataset]:
-        config = training_config(tmp_path_factory.mktemp("set"))
-        folder: Path = config.train.parent
-        dataset = load_dataset(write_set(folder, "site", 240, 5), 112)
-        bundle = calibrate(learned_bundle(config), dataset, "apcer", 0.15)
-        return load_bundle(save_bundle(bundle, folder / "site")), dataset
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Dataset]:
+    config = training_config(tmp_path_factory.mktemp("set"))
+    folder: Path = config.train.parent
+    dataset = load_dataset(write_set(folder, "site", 240, 5), 112)
+    bundle = calibrate(learned_bundle(config), dataset, "apcer", 0.15)
+    return load_bundle(save_bundle(bundle, folder / "site")), dataset
 
+
+class TestOfABundle:
     def test_the_same_frames_have_not_moved(self, made: tuple[Bundle, Dataset]) -> None:
         bundle, dataset = made
         people = dataset.taken(np.flatnonzero(dataset.label == 1))

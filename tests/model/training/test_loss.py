@@ -45,3 +45,25 @@ def test_centre_pulls_to_the_class_and_pushes_the_centres() -> None:
 def test_there_is_no_other_form() -> None:
     with pytest.raises(ValueError, match="form"):
         loss_of("margin")
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_the_factor_of_the_push_can_be_set(scale: float) -> None:
+    loss = AverageBinaryCenterLoss("batch", 2, scale)
+    expected = float(CROSS_ENTROPY) + 0.1 * math.exp(-scale * 2.5)
+    assert float(loss(LOGITS, FEATURE, LABEL)) == pytest.approx(expected)
+
+
+def test_on_record_the_push_is_next_to_nothing() -> None:
+    """Source: the factor of the authors' release; at 1 it is a part that counts."""
+    shares = []
+    for scale in (None, 1.0):
+        feature = FEATURE.clone().requires_grad_()
+        logits = LOGITS + feature @ torch.eye(2)
+        loss = AverageBinaryCenterLoss("batch", 2, scale)
+        push = loss(logits, feature, LABEL) - functional.cross_entropy(logits, LABEL)
+        (pushed,) = torch.autograd.grad(push, feature, retain_graph=True)
+        (entropy,) = torch.autograd.grad(functional.cross_entropy(logits, LABEL), feature)
+        shares.append(float(pushed.norm() / entropy.norm()))
+    assert shares[0] < 0.01
+    assert shares[1] > 10 * shares[0]
