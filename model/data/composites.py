@@ -101,7 +101,7 @@ KINDS: Mapping[str, Kind] = {
         f"noise_{name}": Kind(noised(name), (at,), 0, weight=0.3)
         for at, name in enumerate(MODALITIES)
     },
-    "grey_as_ir": Kind(grey_as_ir, (2,), 0, weight=0.5),
+    "grey_as_ir": Kind(grey_as_ir, (2,), 0),
     "ellipsoid": Kind(ellipsoid, (1,), 0, weight=0.5),
     "ellipse": Kind(shaded_ellipse, (0, 1, 2), 0, weight=0.5),
     "blobs": Kind(blobs, (0, 1, 2), 0, weight=0.5),
