@@ -15,7 +15,8 @@ _LOOPBACK = "127.0.0.1"
 def prepare_process() -> None:
     """Make this process fit to be a replica of Ray Serve; call it first of all."""
     log_with_serve()
-    end_with_parent()
+    raylet = os.environ.get("RAY_RAYLET_PID")  # it may have ended before this process got here
+    end_with_parent(int(raylet) if raylet else None)
     leave_no_core()
     _keep_to_loopback()
 
@@ -29,15 +30,18 @@ def log_with_serve() -> None:
         logging.getLogger(name).parent = logging.getLogger("ray.serve")
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int | None = None) -> None:
     """End this process, at once and whatever it does, when the one that started it has ended.
 
     A replica that has lost its parent is looked after and counted by nobody. What it held is taken
     over by other replicas, as after any other end. A thread looks, because the event loop may be
     what stands still.
+
+    Args:
+        parent: who started it; None: whoever is its parent now.
     """
-    parent = os.getppid()
-    threading.Thread(target=_watch, args=(parent,), name="orphan", daemon=True).start()
+    started_by = os.getppid() if parent is None else parent
+    threading.Thread(target=_watch, args=(started_by,), name="orphan", daemon=True).start()
 
 
 def leave_no_core() -> None:

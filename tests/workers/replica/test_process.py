@@ -30,6 +30,14 @@ def test_it_ends_when_its_parent_is_killed() -> None:
         assert parent.stdout.read() == b""
 
 
+def test_it_ends_when_its_parent_was_gone_before_it_looked() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    code = CHILD.replace("end_with_parent()\n", f"end_with_parent({gone.pid})\n")
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=120)
+    assert done.returncode == 1
+
+
 def test_it_leaves_no_core_file() -> None:
     asked = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
     code = "from workers.replica.process import leave_no_core; leave_no_core(); "
