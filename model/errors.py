@@ -13,6 +13,7 @@
     |   +-- BundleUnknown     written for another version of this software
     |   +-- SelfTestFailed    the network no longer gives the scores it was released with
     +-- EngineError           model.serving.engine
+    +-- GraphError            model.serving.graph
     +-- MetricError           model.evaluation.metrics
     +-- DepthKindMismatch     model.evaluation.scoring
     +-- CalibrationError      model.evaluation.calibration
