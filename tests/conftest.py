@@ -1,5 +1,6 @@
 """Fixtures that several parts of the suite share: real servers, on loopback, one a test run."""
 
+import logging
 import os
 import shutil
 import signal
@@ -30,6 +31,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let nothing that a test starts keep its graphs beyond the tests."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_ever() -> Iterator[None]:
+    """Undo what a replica does to its process: it logs where Serve does."""
+    yield
+    for name in ("model", "workers"):
+        logging.getLogger(name).parent = logging.getLogger()
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def check(
 
 
 Grafana = Annotated[
-    str | None, typer.Option("--url", help="Of the Grafana: https://HOST[:PORT][/PREFIX].")
+    str | None, typer.Option("--url", help="Of the Grafana: https://HOST:PORT/PREFIX.")
 ]
 TokenFile = Annotated[
     Path | None,

@@ -90,6 +90,8 @@ def up(*args: str, cwd: Path) -> Iterator[Up]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A token that other tests of this process made is none of its business.
+        env={name: value for name, value in os.environ.items() if "RAY_AUTH" not in name},
         preexec_fn=_hear_signals,  # noqa: PLW1509 - no thread of ours holds a lock meanwhile
     ) as process:
         try:
