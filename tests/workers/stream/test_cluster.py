@@ -260,7 +260,8 @@ async def test_a_replica_joins_while_a_server_hangs(cluster: Cluster) -> None:
 
 
 async def test_a_partition_that_moved_hangs_with_its_new_server(cluster: Cluster) -> None:
-    settings = settings_of(cluster)
+    # So many that each server has some, whatever other tests have moved.
+    settings = settings_of(cluster).model_copy(update={"partitions": 64})
     stream = RedisStream(settings, "one")
     await stream.join()
     stayed, moved = next(group for group in stream.groups if len(group) > 1)[:2]
