@@ -21,6 +21,15 @@ from tests.workers import frames
 from tests.workers.stream.cluster import Node
 
 
+class EmbeddedNode(Node):
+    """The server that the deployment has started itself."""
+
+    def restart(self) -> None:
+        """See `Node.restart`."""
+        self.server.kill()
+        self.server.start()
+
+
 class OnRay:
     """The server of a deployment, and the way to it."""
 
@@ -29,7 +38,7 @@ class OnRay:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.port = deployment.server.port
-        self.primary = Node(deployment.server, self.port)
+        self.primary = EmbeddedNode(deployment.server, self.port)
 
     def admin(self, _: int = 0) -> "redis.Redis[bytes]":
         return connection(self.port, 10)
