@@ -5,6 +5,7 @@ This module does not import torch: who only looks for a bundle need not wait for
 
 import json
 import math
+import os
 import stat
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +16,12 @@ SHIPPED = Path(__file__).parents[1] / "bundles"
 MANIFEST = "bundle.json"
 _MAX_DEPTH = 32
 _MAX_DIGITS = 19
+
+
+def cache_home() -> Path:
+    """Return where Livegate keeps on this machine what it can make or fetch again."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "livegate"
 
 
 class BundleError(ModelError):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from model.data.planes import MODALITIES, PlaneBatch
 from model.errors import ModelError
+from model.serving.folder import cache_home
 from model.serving.served import ServedBundle
 
 INPUTS = (*MODALITIES, "present")
@@ -99,8 +100,7 @@ def graph_key(bundle: ServedBundle) -> str:
 
 def _cache() -> Path | None:
     """Return where graphs are kept; None: nothing can be kept here."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    folder = Path(home) / "livegate" / "graphs"
+    folder = cache_home() / "graphs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -10,7 +10,6 @@ and gcsfs, which are not installed with Livegate, and take credentials as those 
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,12 +18,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from model.errors import ModelError
-from model.serving.folder import MANIFEST, BundleCorrupt, BundleMissing, find_bundle
+from model.serving.folder import (
+    MANIFEST,
+    BundleCorrupt,
+    BundleError,
+    BundleMissing,
+    cache_home,
+    find_bundle,
+)
+from model.serving.served import MAX_BYTES, read_bundle
 
-# As `load_bundle` bounds them.
-_MAX_BYTES = {MANIFEST: 1 << 20, "weights.safetensors": 1 << 30, "selftest.npz": 1 << 26}
-# What else a bundle may hold, made from the first three.
-_HASHES = {"weights.safetensors": "weights_sha256", "selftest.npz": "selftest_sha256"}
 _DIGEST = re.compile(r"[0-9a-f]{12,64}")
 _SCHEMES = ("https", "http", "s3", "gs", "file")
 CACHE = "LIVEGATE_BUNDLE_CACHE"
@@ -62,7 +65,7 @@ def resolve_bundle(name: str) -> Path:
 
 def _cache() -> Path:
     given = os.environ.get(CACHE)
-    return Path(given) if given else Path.home() / ".cache" / "livegate" / "bundles"
+    return Path(given) if given else cache_home() / "bundles"
 
 
 def _fetch(url: str, digest: str, folder: Path) -> None:
@@ -73,11 +76,15 @@ def _fetch(url: str, digest: str, folder: Path) -> None:
     except OSError as error:
         raise BundleMissing(f"{folder.parent}: {error.strerror}: set {CACHE}") from error
     try:
-        for name, max_bytes in _MAX_BYTES.items():
+        for name, max_bytes in MAX_BYTES.items():
             (partial / name).write_bytes(_read(f"{url.rstrip('/')}/{name}", max_bytes))
             if name == MANIFEST:
                 _check(partial, digest, url)
-        _check_files(partial, url)
+        try:
+            read_bundle(partial)
+        except BundleError as error:
+            told = str(error).replace(str(partial), _shown(url))
+            raise type(error)(told) from error
         try:
             partial.rename(folder)
         except OSError:
@@ -116,17 +123,6 @@ def _check(folder: Path, digest: str, url: str) -> None:
             f"{_shown(url)}: is bundle {found[:12]}, not {digest[:12]}: somebody put another one "
             "there, or the digest is another one's"
         )
-
-
-def _check_files(folder: Path, url: str) -> None:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        wanted = {name: str(manifest[key]) for name, key in _HASHES.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleCorrupt(f"{_shown(url)}: {MANIFEST} is none of a bundle") from error
-    for name, digest in wanted.items():
-        if _sha256(folder / name) != digest:
-            raise BundleCorrupt(f"{_shown(url)}: {name} is not the file that {MANIFEST} describes")
 
 
 def _sha256(path: Path) -> str:

@@ -154,7 +154,8 @@ class Decided:
             return None
         # Who commits must not have to ask again for a signature: all that may come is signed now.
         told = [self._verdict(decision.outcome, None)]
-        told += [self._verdict(Outcome.NO_DECISION, reason) for reason in Undecided]
+        reasons = Undecided if self.weight_nats > 0 else (Undecided.UNDECIDED,)
+        told += [self._verdict(Outcome.NO_DECISION, reason) for reason in reasons]
         packed = [pack_verdict(verdict) for verdict in told]
         verdicts = [(each, self.signature(each)) for each in packed]
         return PresentationStep(proof.key_id, decision.presentation_id, self.weight_nats, verdicts)

@@ -76,7 +76,7 @@ class PresentationStep:
         presentation_id: as the camera tracks it.
         evidence: log likelihood ratio, nats: above 0 for a frame that was accepted.
         verdicts: bytes of the field `p`, and `s`, of what this frame may bring about: what itself
-            speaks for, `undecided` and `too_many_attempts`.
+            speaks for, `undecided` and, if it was accepted, `too_many_attempts`.
     """
 
     key_id: str

@@ -18,12 +18,9 @@ local function store(key, state, for_ms)
 end
 
 -- Returns which of its verdicts a presentation gets by a frame more, or nil.
-local function verdict_of(state, refused, limits)
+local function verdict_of(state, limits)
   local combined = state.total / (1 + (state.frames - 1) * limits.frame_correlation)
-  if combined >= limits.upper then
-    return refused >= limits.max_refused and TOO_MANY or VERDICT
-  end
-  if combined <= limits.lower then return VERDICT end
+  if combined >= limits.upper or combined <= limits.lower then return VERDICT end
   return state.frames >= limits.max_frames and UNDECIDED or nil
 end
 
@@ -39,13 +36,18 @@ local function weigh(step, limits, now_ms, tell)
   local which, attempts
   if not state.is_told then
     state.total, state.frames = state.total + step.evidence, state.frames + 1
+    which = verdict_of(state, limits)
+  end
+  if which then -- most frames bring about none, and need not know of the camera's attempts
     attempts, failure = stored(KEYS[step.attempts])
     if failure then return failure end
     if not attempts or now_ms - attempts.since_ms > limits.refused_ms then
       attempts = {refused = 0, since_ms = now_ms}
     end
-    which = verdict_of(state, attempts.refused, limits)
-    state.is_told = which ~= nil
+    if which == VERDICT and step.evidence > 0 and attempts.refused >= limits.max_refused then
+      which = TOO_MANY
+    end
+    state.is_told = true
   end
   failure = store(KEYS[step.state], state, limits.silence_ms)
   if failure or not which then return failure end
