@@ -18,6 +18,7 @@
     +-- SwapRefused       deploy.models.swap
     +-- NotSwapped        deploy.models.swap
     +-- PushFailed        deploy.models.push
+    +-- NoShadow          deploy.models.report
 
 The command shows each of them in one line; the message says what is wrong and what to do.
 """

@@ -27,7 +27,7 @@ from workers.console.states import replica_states
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
 from workers.replica.committing import NotCommitted
 from workers.replica.figures import Figures
-from workers.replica.models import Models, runs_on
+from workers.replica.lineup import Lineup
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import prepare_process
 from workers.replica.progress import PipelineStalled
@@ -73,7 +73,7 @@ class Worker:
         self._figures = Figures(settings.stream, replica, self._telemetry, self._now_ms)
         self._pipeline: Pipeline
         self._running: asyncio.Task[None] | None = None
-        self._models = Models(self._open_bundle, settings.bundle, self._models_changed)
+        self._lineup = Lineup(self._open_bundle, settings, self._telemetry, metrics)
         self._replica = replica
         verifier = self._keyring or AcceptUnsigned()
         self._ingress = Ingress(self._figures.servers, verifier, settings, self._stream.now_ms)
@@ -89,9 +89,9 @@ class Worker:
         replica. A new replica has no old ones, and does not start.
         """
         if self._running is not None:
-            self._models.change(user_config)
+            self._lineup.models.change(user_config)
             return
-        await self._models.begin(user_config)
+        await self._lineup.models.begin(user_config)
         await self._begin()
 
     async def _begin(self) -> None:
@@ -102,14 +102,13 @@ class Worker:
         """
         self._pipeline = Pipeline(
             stream=self._stream,
-            predictor=self._models.deciding,
+            predictor=self._lineup.models.deciding,
             verifier=self._keyring or AcceptUnsigned(),
             telemetry=self._telemetry,
             settings=self._settings,
             replica=self._replica,
         )
-        self._pipeline.predictor_for = self._models.predictor_for
-        self._telemetry.serves(self._models.deciding.model_id)
+        await self._lineup.lead(self._pipeline)
         self._running = asyncio.create_task(self._pipeline.run())
         self._housekeeping = asyncio.create_task(self._keep_house())
         joined = asyncio.create_task(self._pipeline.has_joined.wait())
@@ -141,6 +140,7 @@ class Worker:
         self._pipeline.drain()
         done, _ = await asyncio.wait([self._running], timeout=self._settings.drain_s)
         self._housekeeping.cancel()
+        await self._lineup.aclose()
         await self._console.aclose()
         await self._figures.aclose()
         if not done:
@@ -170,9 +170,7 @@ class Worker:
         """Tell the backlog, what the replica that answers has done, and what each one runs."""
         backlog = self._figures.backlog
         return {
-            "model": self._models.deciding.model_id,
-            "runs_on": runs_on(self._models.deciding),
-            "swap_error": self._models.error,
+            **self._lineup.status(),
             "redis_available": self._is_redis_available(),
             "redis_findings": self._stream.findings,
             "partitions_with_far_ids": self._figures.far_ids,
@@ -188,6 +186,7 @@ class Worker:
                 **self._telemetry.figures(),
             },
             "replicas": await self._figures.roster(),
+            "shadow": await self._lineup.counts(self._figures.servers),
             "states": await asyncio.to_thread(self._local.replicas),
         }
 
@@ -238,17 +237,12 @@ class Worker:
 
     def _troubles(self) -> list[str]:
         away = "" if self._is_redis_available() else "the server of the streams can't be reached"
-        refused = self._models.error
+        refused = self._lineup.models.error
         swap = refused and f"a bundle was not taken over: {refused}"
         return [each for each in (away, *self._stream.troubles, swap) if each]
 
     def _open_bundle(self, folder: Path) -> Predictor:
         return open_engine(folder, self._settings.max_batch, self._settings.infer_threads)
-
-    def _models_changed(self, is_done: bool) -> None:
-        self._telemetry.swapped(is_done=is_done)
-        self._pipeline.predictor = self._models.deciding
-        self._telemetry.serves(self._models.deciding.model_id)
 
     def _is_redis_available(self) -> bool:
         return bool(self._stream.groups) and all(
@@ -257,7 +251,9 @@ class Worker:
 
     async def _keep_house(self) -> None:
         keeping = asyncio.create_task(
-            self._figures.keep(lambda: self._pipeline.num_in_flight, self._models.told)
+            self._figures.keep(
+                lambda: self._pipeline.num_in_flight, self._lineup.told, self._lineup.tally
+            )
         )
         try:
             while self._keyring is not None:

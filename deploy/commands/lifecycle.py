@@ -75,7 +75,9 @@ def status(
         replicas = [asdict(each) for each in found.replicas]
         typer.echo(json.dumps({"replicas": replicas, "faults": faults}))
     else:
-        table = Table("replica", "judges with", "runs on", "beside it", "state")
+        table = Table()
+        for name in ("replica", "judges with", "runs on", "beside it", "state"):
+            table.add_column(name, overflow="fold")
         for each in found.replicas:
             table.add_row(each.name, each.model, each.runs_on, each.candidate or "-", each.state)
         Console(soft_wrap=True).print(table)
@@ -112,6 +114,75 @@ def rollback(folder: Folder = None, http: Http = None, dashboard: Dashboard = No
 
     control, fleet = _deployment(folder, http, dashboard)
     typer.echo(f"all replicas judge with {run(control, fleet, typer.echo)}")
+
+
+@app.command()
+@needs("serve")
+def shadow(
+    bundle: Bundle,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the frames; 0 ends it.")] = 0.1,
+    folder: Folder = None,
+    http: Http = None,
+    dashboard: Dashboard = None,
+) -> None:
+    """Have a bundle judge a share of the frames, too, when there is time; no door sees it.
+
+    `livegate model report` tells after a while whether to swap.
+    """
+    from deploy.models.trial import try_out
+
+    name, model = _checked(bundle, is_here=http is None)
+    control, fleet = _deployment(folder, http, dashboard)
+    found = try_out(control, fleet, name, model, typer.echo, shadow=share)
+    typer.echo(f"{found.replicas[0].candidate} is shown {share:.0%} of the frames")
+
+
+@app.command()
+@needs("serve")
+def canary(
+    bundle: Bundle,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the cameras; 0 ends it.")] = 0.05,
+    folder: Folder = None,
+    http: Http = None,
+    dashboard: Dashboard = None,
+) -> None:
+    """Have a bundle decide for a share of the cameras, by their names: their doors go by it.
+
+    Each decision says in `model` which bundle made it. A larger share has all cameras of a smaller
+    one.
+    """
+    from deploy.models.trial import try_out
+
+    name, model = _checked(bundle, is_here=http is None)
+    control, fleet = _deployment(folder, http, dashboard)
+    found = try_out(control, fleet, name, model, typer.echo, canary=share)
+    typer.echo(f"{found.replicas[0].candidate} decides for {share:.0%} of the cameras")
+
+
+@app.command()
+@needs("serve")
+def drop(folder: Folder = None, http: Http = None, dashboard: Dashboard = None) -> None:
+    """Try the candidate no more: neither in the shadow nor on any camera."""
+    from deploy.models.trial import drop as run
+
+    control, fleet = _deployment(folder, http, dashboard)
+    run(control, fleet, typer.echo)
+
+
+@app.command()
+@needs("serve")
+def report(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    folder: Folder = None,
+    http: Http = None,
+) -> None:
+    """Tell by its shadow whether a candidate may take over; exit 1 if it may not, or not yet."""
+    from deploy.models.report import report_on
+
+    found = report_on(_fleet(folder, http).look().shadow)
+    typer.echo(json.dumps(found.figures) if as_json else found.text())
+    if found.verdict != "swap":
+        raise typer.Exit(code=1)
 
 
 def _fleet(folder: Path | None, http: str | None) -> "Fleet":

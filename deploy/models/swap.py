@@ -53,10 +53,10 @@ def swap(control: Control, fleet: Fleet, bundle: str, model: str, tell: Tell) ->
     if before.get("candidate", {}).get("bundle") == bundle:
         staged = before  # it was tried: let that go on until it takes over
     found = change(control, fleet, before, staged, tell)
-    wrong = [each for each in found.replicas if not _is_model(each.candidate, model)]
+    wrong = [each for each in found.replicas if not is_model(each.candidate, model)]
     if wrong:
         told = f"{bundle} is {wrong[0].candidate} there, not {model}"
-        raise _undone(control, fleet, before, told, tell)
+        raise undone(control, fleet, before, told, tell)
     if control.user_config() != staged:
         raise NotSwapped("somebody else has changed the config meanwhile: see status, try again")
     after: UserConfig = {"bundle": bundle}
@@ -101,15 +101,14 @@ def change(
     try:
         return _wait(fleet, after, tell)
     except SwapRefused as refused:
-        raise _undone(control, fleet, before, str(refused), tell) from refused
+        raise undone(control, fleet, before, str(refused), tell) from refused
     except KeyboardInterrupt:
         control.set_user_config(before)
         raise
 
 
-def _undone(
-    control: Control, fleet: Fleet, before: UserConfig, why: str, tell: Tell
-) -> SwapRefused:
+def undone(control: Control, fleet: Fleet, before: UserConfig, why: str, tell: Tell) -> SwapRefused:
+    """Go back to a `user_config`, and return the error that says why and what came of it."""
     tell(f"undoing: {why}")
     control.set_user_config(before)
     try:
@@ -162,7 +161,8 @@ def _lasting(config: UserConfig) -> UserConfig:
     return {name: value for name, value in config.items() if name != "candidate"}
 
 
-def _is_model(found: str, wanted: str) -> bool:
+def is_model(found: str, wanted: str) -> bool:
+    """Say whether a model id is the one that was meant, or ends with the digits that were."""
     return found == wanted or found.rpartition("@")[2].startswith(wanted[:12])
 
 

@@ -57,12 +57,12 @@ async def test_a_bundle_that_fails_keeps_the_old_one_at_work(worker: Any, tmp_pa
     await worker.reconfigure({})
     for wrong in ({"bundle": str(tmp_path / "nowhere")}, {"bundle": 5}, {"bundel": "second"}):
         await worker.reconfigure(wrong)
-        await worker._models.settled()
+        await worker._lineup.models.settled()
         status = await worker.status()
         assert status["model"].startswith("first@")
         assert status["swap_error"]
     await worker.reconfigure({"bundle": str(tmp_path / "second")})
-    await worker._models.settled()
+    await worker._lineup.models.settled()
     status = await worker.status()
     assert (status["model"].split("@")[0], status["swap_error"]) == ("second", "")
     assert status["replica"]["swaps_failed"] == 3
@@ -71,7 +71,7 @@ async def test_a_bundle_that_fails_keeps_the_old_one_at_work(worker: Any, tmp_pa
 async def test_without_the_setting_the_first_bundle_is_back(worker: Any, tmp_path: Path) -> None:
     await worker.reconfigure({"bundle": str(tmp_path / "second")})
     await worker.reconfigure({})
-    await worker._models.settled()
+    await worker._lineup.models.settled()
     assert (await worker.status())["model"].startswith("first@")
 
 

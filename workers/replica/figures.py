@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from workers.replica.shadow_tally import ShadowTally
 from workers.replica.telemetry import Telemetry
 from workers.settings import StreamSettings
 from workers.stream.backlog import NOTHING, Backlog, read_backlog, total
@@ -51,13 +52,17 @@ class Figures:
         self._now_ms = now_ms
 
     async def keep(
-        self, num_in_flight: Callable[[], int], row: Callable[[], Mapping[str, Any]]
+        self,
+        num_in_flight: Callable[[], int],
+        row: Callable[[], Mapping[str, Any]],
+        tally: ShadowTally,
     ) -> None:
         """Look up and tell, until it is cancelled; a server that is away is asked again.
 
         Args:
             num_in_flight: tells how many frames the replica works on.
             row: tells what it says of itself in the roster.
+            tally: counts to be added to the deployment's.
         """
         repair_at_s = 0.0
         while True:
@@ -68,6 +73,7 @@ class Figures:
                 self.backlog = total(await read_backlog(self.servers, self._partitions))
             with suppress(*FAILURES):
                 await sign_in(self.servers, self._replica, row(), self._now_ms())
+                await tally.keep(self.servers)
             self._telemetry.gauge(
                 {
                     "in_flight_frames": num_in_flight(),

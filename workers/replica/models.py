@@ -9,7 +9,7 @@ one that is at work takes a change and loads in the background.
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,14 +32,14 @@ class Models:
         self,
         open_bundle: Callable[[Path], Predictor],
         first: str,
-        on_change: Callable[[bool], None] = lambda _: None,
+        on_change: Callable[[bool], Awaitable[None]],
     ) -> None:
         """Load nothing yet.
 
         Args:
             open_bundle: returns a bundle's predictor, its self-test passed; called in a thread.
             first: the bundle where `user_config` names none.
-            on_change: called on the event loop once a change was taken up (True) or refused.
+            on_change: awaited once a change was taken up (True) or refused.
         """
         self.deciding: Predictor
         self.candidate: Predictor | None = None
@@ -108,8 +108,8 @@ class Models:
                 error = f"{type(failure).__name__}: {failure}"[:_MAX_ERROR]
                 _log.error("a change of bundles is refused, the old ones go on: %s", error)
             if asked is self._asked:
+                await self._on_change(not error)
                 self.state, self.error = "refused" if error else "ready", error
-                self._on_change(not error)
 
     async def _take_up(self, user_config: Mapping[str, Any]) -> None:
         settings = LiveSettings.model_validate(user_config)

@@ -30,7 +30,7 @@ class Deployment:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._replicas = [Models(self._opener(n), first) for n in range(num_replicas)]
+        self._replicas = [Models(self._opener(n), first, _changed) for n in range(num_replicas)]
         for each in self._replicas:
             self._run(each.begin({}))
 
@@ -74,6 +74,10 @@ class Deployment:
             return ConstantPredictor(model_id=f"{name}@{digest}")
 
         return open_bundle
+
+
+async def _changed(_: bool) -> None:
+    pass
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 from deploy.models import swap as swapping
 from deploy.models.fleet import Replica, Snapshot
 from deploy.models.swap import NotSwapped, SwapRefused, pinned, rollback, swap
+from deploy.models.trial import drop, try_out
 from model.serving.folder import SHIPPED
 from tests.deploy.models.deployment import Deployment, running
 from workers.replica.bundles import CACHE
@@ -106,6 +107,27 @@ def test_what_was_tried_goes_on_until_it_takes_over(
     swap(deployment, deployment, bundles["second"], "", lambda _: None)
     assert deployment.set_configs[0] == tried
     assert deployment.user_config() == {"bundle": bundles["second"], "previous": bundles["first"]}
+
+
+def test_a_candidate_is_tried_and_dropped(deployment: Deployment, bundles: dict[str, str]) -> None:
+    for shares in ({"shadow": 0.1}, {"canary": 0.5}):
+        try_out(deployment, deployment, bundles["second"], "", lambda _: None, **shares)
+    tried = {"bundle": bundles["second"], "shadow": 0.1, "canary": 0.5}
+    assert deployment.user_config() == {"candidate": tried}
+    assert {each.candidate for each in deployment.look().replicas} == {
+        f"second@{digest_of(bundles['second'])}"
+    }
+    assert deployment.judging() == {"first"}
+    try_out(deployment, deployment, bundles["third"], "", lambda _: None, shadow=0.2)
+    before = {"candidate": {"bundle": bundles["third"], "shadow": 0.2}}
+    assert deployment.user_config() == before
+    with pytest.raises(SwapRefused, match=r"is first@.* there, not 0123"):
+        try_out(deployment, deployment, bundles["first"], "0123456789ab", lambda _: None, canary=1)
+    assert deployment.user_config() == before
+    drop(deployment, deployment, lambda _: None)
+    assert deployment.user_config() == {}
+    with pytest.raises(NotSwapped, match="no candidate"):
+        drop(deployment, deployment, lambda _: None)
 
 
 def test_two_who_swap_at_once_are_told_apart(

@@ -49,7 +49,10 @@ def bundles(tmp_path: Path) -> dict[str, str]:
 
 
 def models(loader: Loader, bundles: dict[str, str], told: list[bool] | None = None) -> Models:
-    on_change = (lambda _: None) if told is None else told.append
+    async def on_change(is_done: bool) -> None:
+        if told is not None:
+            told.append(is_done)
+
     return Models(loader.open, bundles["first"], on_change)
 
 
