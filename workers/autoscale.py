@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.replica.process import log_with_serve
+from workers.replica.logs import log_with_serve
 from workers.replica.telemetry import MetricsBackend, present
 from workers.settings import ScalingSettings, StreamSettings
 from workers.stream.backlog import Backlog, read_backlog, total

@@ -220,7 +220,7 @@ class Pipeline:
         except FrameRefused as refused:
             self._refuse(frame, refused)
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame only
-            _log.exception("a frame could not be opened")
+            _log.exception("a frame could not be opened", extra=frame.named)
             self._refuse(frame, WorkerFailed(f"opening it failed: {type(error).__name__}"))
         else:
             self._opened.put(frame)
@@ -247,7 +247,8 @@ class Pipeline:
                     self._infer_thread, self._predict, batch
                 )
         except Exception as error:  # noqa: BLE001 - whatever it is, no frame is lost by it
-            _log.exception("the network failed on a batch of %d", len(batch))
+            named = batch[0].named if len(batch) == 1 else None
+            _log.exception("the network failed on a batch of %d", len(batch), extra=named)
             if len(batch) > 1:
                 return [decided for frame in batch for decided in await self._judge_batch([frame])]
             failed = WorkerFailed(f"the network failed on it: {error!r:.200}")
