@@ -224,15 +224,16 @@ async def test_who_is_silent_is_known_while_any_server_hangs(cluster: Cluster) -
         await silent.join()
         await alive.join()
         await add_to(cluster, partition)
-        while not await silent.read(silent.group_of(partition), 4):
-            pass
+        async with asyncio.timeout(60):
+            while not await silent.read(silent.group_of(partition), 4):
+                pass
         with cluster.hung(hung):
             async with asyncio.timeout(60):
                 while not (taken := await alive.reclaim(alive.group_of(partition), 4)):
                     await alive.beat()
                     await asyncio.sleep(0.05)
             assert [each.partition for each in taken] == [partition]
-        await asyncio.to_thread(until, lambda hung=hung: hung.client.ping())
+        await asyncio.to_thread(cluster.agree)
         for stream in (silent, alive):
             await stream.leave()
         settings_of(cluster)
@@ -276,7 +277,7 @@ async def test_a_partition_that_moved_hangs_with_its_new_server(cluster: Cluster
         with cluster.hung(target):
             await add_to(cluster, stayed)
             assert await stream.read(stream.group_of(stayed), 4)
-        await asyncio.to_thread(until, target.client.ping)
+        await asyncio.to_thread(cluster.agree)
         await add_to(cluster, moved)
         async with asyncio.timeout(60):
             while not await stream.read(stream.group_of(moved), 4):
@@ -316,6 +317,7 @@ async def test_who_waits_asks_a_server_and_not_each_partition(cluster: Cluster) 
         assert await stream.read(group, 4) == []
     assert num_commands() - before < 3 * settings.partitions  # 10 looks at each would be 640
     await add_to(cluster, 63)
-    while not await stream.read(stream.group_of(63), 4):
-        pass
+    async with asyncio.timeout(60):
+        while not await stream.read(stream.group_of(63), 4):
+            pass
     await stream.leave()
