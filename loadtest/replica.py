@@ -12,9 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from loadtest.stack import INSTANT
 from model.data.planes import Planes
@@ -23,7 +22,7 @@ from model.serving.folder import find_bundle
 from model.serving.predictor import Prediction, Predictor
 from workers.replica.pipeline import Pipeline
 from workers.replica.progress import PipelineStalled
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.redis_stream import RedisStream
 from workers.testing import ConstantPredictor
@@ -32,16 +31,6 @@ from workers.wire.signing import AcceptUnsigned
 
 _LOOK_S = 0.2
 _FRAME_S = 0.001
-
-
-class _NoMetrics:
-    """A metrics backend that keeps nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *_, **__: self
-
-    def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        return None
 
 
 class _Instant(ConstantPredictor):
@@ -76,7 +65,7 @@ async def run(settings: WorkerSettings, name: str) -> None:
         stream=RedisStream(settings.stream, consumer=name),
         predictor=_predictor(settings),
         verifier=keyring or AcceptUnsigned(),
-        telemetry=Telemetry(_NoMetrics(), settings.decode_threads),
+        telemetry=Telemetry(NoMetrics(), settings.decode_threads),
         settings=settings,
         replica=name,
     )

@@ -48,6 +48,16 @@ class MetricsBackend(Protocol):
         """Make a histogram with `observe(value, tags)`."""
 
 
+class NoMetrics:
+    """A metrics backend that keeps nothing: for a replica that nobody watches."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:  # noqa: D105
+        return lambda *_, **__: self
+
+    def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401, D102
+        return None
+
+
 class ServiceRate:
     """How many frames a second a replica could do: what autoscaling divides by.
 
