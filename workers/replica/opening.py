@@ -1,6 +1,7 @@
 """A replica opens frames: from bytes that anybody may have sent to planes the network can judge."""
 
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from model.data.quality import faults, measure
@@ -21,6 +22,7 @@ from workers.wire.refusal import (
 from workers.wire.signing import Verifier
 
 if TYPE_CHECKING:
+    from model.data.planes import Planes
     from model.serving.predictor import Predictor
 
 
@@ -33,12 +35,14 @@ class Opener:
         self._settings = settings
         self._quota = CameraQuota(settings.max_camera_fps)
 
-    def open(self, frame: InFlight, predictor: "Predictor", now_ms: int) -> None:
+    def open(
+        self, frame: InFlight, predictor_for: "Callable[[str], Predictor]", now_ms: int
+    ) -> None:
         """Verify and decode; what is learned stays on `frame` even if it is refused.
 
         Args:
             frame: as it came.
-            predictor: whose input the planes are to be.
+            predictor_for: tells by the camera's id whose input the planes are to be.
             now_ms: the server's clock, Unix ms.
 
         Raises:
@@ -49,7 +53,7 @@ class Opener:
             self._verify(frame)
             self.check_age(frame, now_ms)
             self._quota.take(frame.camera_id or "", frame.arrived_at_ms)
-            self._decode(frame, predictor)
+            self._decode(frame, predictor_for(frame.camera_id or ""))
         finally:
             frame.decode_s = time.perf_counter() - started_s
             frame.finish_stage("decode")
@@ -88,7 +92,22 @@ class Opener:
             frame.frame, predictor.size, predictor.crop_margin, predictor.depth_kind
         )
         frame.quality = measure(frame.planes)
-        if found := faults(frame.quality, predictor.quality):
-            raise LowQuality("; ".join(found))
-        if predictor.threshold_for(frame.planes.present) is None:
-            raise ModalityMissing(f"no threshold for {'+'.join(frame.planes.present)}")
+        check_planes(frame.planes, frame.quality, predictor)
+
+
+def check_planes(planes: "Planes", quality: Mapping[str, float], predictor: "Predictor") -> None:
+    """Return if a predictor may judge a face.
+
+    Args:
+        planes: of the face, as `decode` cut them for it.
+        quality: the face's figures.
+        predictor: whose limits count.
+
+    Raises:
+        LowQuality: a figure is beyond its limit.
+        ModalityMissing: there is no threshold for what the frame has.
+    """
+    if found := faults(quality, predictor.quality):
+        raise LowQuality("; ".join(found))
+    if predictor.threshold_for(planes.present) is None:
+        raise ModalityMissing(f"no threshold for {'+'.join(planes.present)}")

@@ -22,7 +22,7 @@ replica: it reads no more, and what it had not decided is left to the others.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -56,6 +56,9 @@ class Pipeline:
     ) -> None:
         """Put the parts together; nothing runs before `run`."""
         self.predictor = predictor  # set another one, and it takes over between two batches
+        # Which one judges a camera's frames, and who is shown each frame with what was decided.
+        self.predictor_for: Callable[[str], Predictor] = lambda _: self.predictor
+        self.on_judged: Callable[[Decided], None] = lambda _: None
         self._stream = stream
         self._telemetry = telemetry
         self._settings = settings
@@ -211,7 +214,7 @@ class Pipeline:
 
     async def _open(self, frame: InFlight) -> None:
         try:
-            opening = partial(self._opener.open, frame, self.predictor, self._now_ms(frame))
+            opening = partial(self._opener.open, frame, self.predictor_for, self._now_ms(frame))
             with self._progress.at("open"):
                 await asyncio.get_running_loop().run_in_executor(self._decode_pool, opening)
         except FrameRefused as refused:
@@ -226,7 +229,7 @@ class Pipeline:
         while batch := await self._opened.take(self._settings.max_batch):
             if fresh := [frame for frame in batch if self._is_fresh(frame)]:
                 for decided in await self._judge_batch(fresh):
-                    decided.frame.on_decided(decided)
+                    self._decided(decided)
 
     def _is_fresh(self, frame: InFlight) -> bool:
         frame.finish_stage("batch")
@@ -268,7 +271,11 @@ class Pipeline:
         return prediction
 
     def _refuse(self, frame: InFlight, refused: FrameRefused) -> None:
-        frame.on_decided(self._judge.refusal(frame, refused, self._now_ms(frame)))
+        self._decided(self._judge.refusal(frame, refused, self._now_ms(frame)))
+
+    def _decided(self, decided: Decided) -> None:
+        decided.frame.on_decided(decided)
+        self.on_judged(decided)
 
     def _now_ms(self, frame: InFlight) -> int:
         return self._stream.now_ms(frame.partition)
