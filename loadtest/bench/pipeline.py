@@ -37,9 +37,12 @@ from workers.wire.keyring import Keyring
 BARE, FULL, NULL = "bare engine", "full stream", "null engine"
 # The beginning and the end of a run are not counted: the pipeline fills, and empties.
 _FROM, _TO = 0.1, 0.9
-_SAMPLE_S = 0.002
+_LOOK_S = 0.005
 _FLUSH = 64
 _DEADLINE_MS = 600_000
+
+# Wall time and this process's processor time, s, and how many frames were decided by then.
+_Moment = tuple[float, float, int]
 
 
 class BenchError(LoadtestError):
@@ -180,19 +183,17 @@ class PipelineBench:
     def _run_stream(self, figures: Figures) -> tuple[float, float, float, float]:
         self._fill(self._num_frames, figures.encoding)
         predictor = _Counted(self._engine if figures.case == FULL else self._null)
+        server_s = self._server_s()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            samples = runner.run(self._decide_all(predictor))
-        first, last = (
-            next(each for each in samples if each[3] >= share * self._num_frames)
-            for share in (_FROM, _TO)
-        )
-        wall_s, cpu_s, _, num_frames = (end - begin for begin, end in zip(first, last, strict=True))
-        # The server's own time is asked for at both ends, so it counts all frames.
-        server_us = (samples[-1][2] - samples[0][2]) / self._num_frames * 1e6
+            first, last = runner.run(self._decide_all(predictor))
+        # The server's own time counts all frames: asking for it takes some, too.
+        server_us = (self._server_s() - server_s) / self._num_frames * 1e6
+        wall_s, cpu_s, num_frames = (end - begin for begin, end in zip(first, last, strict=True))
         batch = statistics.fmean(predictor.batches)
         return num_frames / wall_s, cpu_s / num_frames * 1e6, server_us, batch
 
-    async def _decide_all(self, predictor: Any) -> list[tuple[float, float, float, int]]:  # noqa: ANN401
+    async def _decide_all(self, predictor: Any) -> tuple[_Moment, _Moment]:  # noqa: ANN401
+        """Decide all that waits; return the two moments between which it is measured."""
         telemetry = Telemetry(NoMetrics(), self._settings.decode_threads)
         name = f"bench-{time.time_ns()}"
         pipeline = Pipeline(
@@ -203,16 +204,12 @@ class PipelineBench:
             settings=self._settings,
             replica=name,
         )
-        server_s = self._server_s()
-        samples = [(time.perf_counter(), time.process_time(), server_s, 0)]
         running = asyncio.create_task(pipeline.run())
-        num_decided = 0
-        while num_decided < self._num_frames and not running.done():
-            await asyncio.sleep(_SAMPLE_S)
-            num_decided = sum(telemetry.tally.values())
-            samples.append((time.perf_counter(), time.process_time(), server_s, num_decided))
-        last = samples[-1]
-        samples[-1] = (*last[:2], self._server_s(), last[3])
+        first, last = [
+            await self._reached(share * self._num_frames, telemetry, running)
+            for share in (_FROM, _TO)
+        ]
+        await self._reached(self._num_frames, telemetry, running)
         pipeline.drain()
         await running
         judged = telemetry.tally["bona_fide"] + telemetry.tally["attack"]
@@ -220,7 +217,14 @@ class PipelineBench:
             raise BenchError(
                 f"of {self._num_frames} frames {judged} were judged: {dict(telemetry.tally)}"
             )
-        return samples
+        return first, last
+
+    async def _reached(
+        self, num_frames: float, telemetry: Telemetry, running: "asyncio.Task[None]"
+    ) -> _Moment:
+        while (decided := sum(telemetry.tally.values())) < num_frames and not running.done():
+            await asyncio.sleep(_LOOK_S)
+        return time.perf_counter(), time.process_time(), decided
 
     def _run_stages(self) -> dict[str, float]:
         costs: dict[str, float] = {}
