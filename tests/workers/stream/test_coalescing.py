@@ -55,7 +55,7 @@ async def test_a_lost_reply_of_all_is_looked_up_for_each(
 
     for partition in (0, 1, 0):
         add(client, partition)
-    async with joined(stream_settings, "one") as (stream,):
+    async with joined(stream_settings, "r") as (stream,):
         commits = [commit_of(entry) for entry in await read_all(stream)]
         monkeypatch.setattr(Server, "execute_all", losing)
         assert await stream.commit(commits) == [CommitResult.COMMITTED] * 3
