@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from loadtest.stack import INSTANT, STALLED
 from model.data.planes import Planes
@@ -24,7 +23,7 @@ from model.serving.predictor import Prediction, Predictor
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import end_with_parent
 from workers.replica.progress import PipelineStalled
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.redis_stream import RedisStream
 from workers.testing import ConstantPredictor
@@ -36,16 +35,6 @@ _FRAME_S = 0.001
 
 
 PredictorOf = Callable[[WorkerSettings], Predictor]
-
-
-class _NoMetrics:
-    """A metrics backend that keeps nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *_, **__: self
-
-    def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        return None
 
 
 class _Instant(ConstantPredictor):
@@ -79,7 +68,7 @@ async def _run(settings: WorkerSettings, name: str, predictor_of: PredictorOf) -
         stream=RedisStream(settings.stream, consumer=name),
         predictor=predictor_of(settings),
         verifier=keyring or AcceptUnsigned(),
-        telemetry=Telemetry(_NoMetrics(), settings.decode_threads),
+        telemetry=Telemetry(NoMetrics(), settings.decode_threads),
         settings=settings,
         replica=name,
     )

@@ -9,8 +9,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES
+from workers.stream.server import Server
 from workers.wire import keys
 
 _UNDO_S = 30.0

@@ -6,8 +6,7 @@ what decoding them will cost; then they are decoded by code that takes no half p
 the interpreter lock: `decode_planes` is meant for a thread pool.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -112,9 +111,11 @@ def decode_planes(pictures: Mapping[str, Picture]) -> dict[str, Image]:
     """
     inspected: dict[str, _Inspected] = {}
     for name, picture in pictures.items():
-        with _naming(name):
+        try:
             inspected[name] = _INSPECT[picture.codec](name, picture)
             _check(name, inspected[name], picture.shape)
+        except PlaneError as error:
+            raise PlaneError(f"{name} {error}") from error
     num_samples = sum(each.num_samples for each in inspected.values())
     if num_samples > MAX_FRAME_SAMPLES:
         raise PlaneError(
@@ -123,18 +124,11 @@ def decode_planes(pictures: Mapping[str, Picture]) -> dict[str, Image]:
         )
     decoded: dict[str, Image] = {}
     for name, each in inspected.items():
-        with _naming(name):
+        try:
             decoded[name] = (_colour if name == "rgb" else _grey)(each.decode())
+        except PlaneError as error:
+            raise PlaneError(f"{name} {error}") from error
     return decoded
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the plane's name before an error's message."""
-    try:
-        yield
-    except PlaneError as error:
-        raise PlaneError(f"{name} {error}") from error
 
 
 def _check(name: str, found: _Inspected, shape: tuple[int, ...] | None) -> None:

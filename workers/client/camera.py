@@ -25,7 +25,8 @@ from typing import Any
 from workers.client.lines import HttpLine, Line, RedisLine, SendError, checked_partitions
 from workers.client.outbox import OnResult, Outbox, SendResult, Sent
 from workers.client.pictures import CameraError, FaceBox, jpeg, make_frame, png
-from workers.stream.connection import Servers, connect, is_cancelled
+from workers.stream.connection import Servers, connect
+from workers.stream.server import is_cancelled
 from workers.wire.frame import EncodedPlane
 from workers.wire.server_url import hidden
 

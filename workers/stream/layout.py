@@ -15,9 +15,10 @@ from redis.exceptions import NoPermissionError, ResponseError
 from workers.errors import WorkerError
 from workers.settings import StreamSettings
 from workers.stream.backlog import read_backlog, total
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES, failure_of
 from workers.stream.scripts import script
+from workers.stream.server import Server
 from workers.wire import keys
 
 _OLDEST = (7, 0)

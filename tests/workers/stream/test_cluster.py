@@ -9,12 +9,11 @@ import pytest
 from redis.crc import key_slot
 
 from tests.workers import frames
-from tests.workers.replica.bench import NoMetrics
 from tests.workers.stream.cluster import Cluster, until
 from workers.client.camera import AsyncCamera, Camera, SendResult
 from workers.client.door import Door, follow
 from workers.replica.pipeline import Pipeline
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import StreamSettings, WorkerSettings
 from workers.stream.connection import Servers, connect
 from workers.stream.redis_stream import RedisStream
