@@ -94,9 +94,10 @@ def peers(
     seconds: Annotated[float, typer.Option(min=1, help="Of each turn.")] = 5.0,
 ) -> None:
     """Run Mosec, LitServe, Ray Serve by HTTP and a plain loop beside a replica of ours."""
+    from deploy.local.environment import ray_environment
     from deploy.local.ports import free_port
     from deploy.local.server import embedded_server
-    from loadtest.bench.peers.compare import Turns, bench_peers
+    from loadtest.bench.peers.compare import Turns, bench_peers, common_settings, peers_of
     from loadtest.environment import environment
 
     console = Console(stderr=True)
@@ -104,9 +105,14 @@ def peers(
         tempfile.TemporaryDirectory(prefix="livegate-bench-") as name,
         embedded_server(Path(name) / "server", free_port()) as server,
     ):
-        ports = [free_port() for _ in range(3)]
-        turns = Turns(batch, rounds, seconds)
-        figures = bench_peers(server.url, bundle, ports, turns, Path(name), console.print)
+        folder, ports = Path(name), [free_port() for _ in range(3)]
+        settings = common_settings(server.url, bundle, batch, folder)
+        figures = bench_peers(
+            peers_of(settings, ports, ray_environment()),
+            Turns(batch, rounds, seconds),
+            folder,
+            console.print,
+        )
     console.print(_peers(figures))
     typer.echo(json.dumps({**figures, "environment": environment()}))
 

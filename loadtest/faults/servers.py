@@ -31,7 +31,7 @@ async def fail_over(servers: Servers, order: random.Random) -> None:
         raise RedisError("no primary of the cluster has a replica")
     host, port = order.choice(replicas)[:2]
     name = host.decode() if isinstance(host, bytes) else str(host)
-    replica = servers._at((name or "127.0.0.1", int(port)))
+    replica = servers.at((name or "127.0.0.1", int(port)))
     await replica.execute("CLUSTER FAILOVER")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from workers.ray_internals import begin
 from workers.wire.decision import Decision, Outcome, Reason
 
 # What service levels may be promised at; the deadline joins them.
@@ -162,13 +163,13 @@ class Telemetry:
 
     def _begin(self) -> None:
         for outcome in (Outcome.BONA_FIDE, Outcome.ATTACK):
-            present(self._decisions, {"outcome": outcome, "reason": outcome})
+            begin(self._decisions, {"outcome": outcome, "reason": outcome})
         for reason in Reason:
-            present(self._decisions, {"outcome": Outcome.NO_DECISION, "reason": reason})
+            begin(self._decisions, {"outcome": Outcome.NO_DECISION, "reason": reason})
         for result in ("done", "failed"):
-            present(self._swaps, {"result": result})
+            begin(self._swaps, {"result": result})
         for counter in (self._refused, self._reclaimed, self._dead):
-            present(counter, {})
+            begin(counter, {})
 
     def serves(self, model_id: str) -> None:
         """Note which bundle judges from now on."""
@@ -269,22 +270,12 @@ class Telemetry:
                 return OTHER_CAMERAS
             self._cameras.add(camera_id)
             for outcome in Outcome:
-                present(self._of_cameras, {"camera": camera_id, "outcome": outcome})
+                begin(self._of_cameras, {"camera": camera_id, "outcome": outcome})
         return camera_id
 
     def _measured(self, quality: Mapping[str, float]) -> None:
         for figure, value in quality.items():
             self._quality.observe(value, {"figure": figure})
-
-
-def present(counter: Any, tags: Mapping[str, str]) -> None:  # noqa: ANN401 - the backend's
-    """Make a series of a counter begin, at 0.
-
-    Ray's `inc` refuses 0, though what it calls takes it. Elsewhere there is nothing to begin.
-    """
-    record = getattr(counter, "_record", None)
-    if record is not None:
-        record(0, dict(tags))
 
 
 def _smooth(old: float, new: float) -> float:

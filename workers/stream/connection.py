@@ -102,12 +102,12 @@ class Servers:
         try:
             return await server.execute(*args)
         except MovedError as moved:
-            target = self._at((moved.host, moved.port))
+            target = self.at((moved.host, moved.port))
             self._slots[moved.slot_id] = target
             self.version += 1
             return await target.execute(*args)
         except AskError as ask:
-            return await self._at((ask.host, ask.port)).execute_asking(*args)
+            return await self.at((ask.host, ask.port)).execute_asking(*args)
 
     async def run(self, script: Script, names: list[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
         """Run a script whose keys are all on one server; see `execute`."""
@@ -192,7 +192,7 @@ class Servers:
 
     async def _learn(self) -> None:
         self._map_at_s = time.monotonic()
-        known = [self._at(address) for address in self._known] if self.is_cluster else []
+        known = [self.at(address) for address in self._known] if self.is_cluster else []
         asking = [self._rows_of(server) for server in (*self._guides, *known)]
         tasks = [asyncio.create_task(each) for each in asking]
         try:
@@ -212,13 +212,14 @@ class Servers:
         slots: dict[int, Server] = {}
         known: set[Address] = set()
         for first, last, primary, replicas in rows:
-            server = self._at(primary)
+            server = self.at(primary)
             slots.update(dict.fromkeys(range(first, last + 1), server))
             known |= {primary, *replicas}
         self.version += slots != self._slots
         self._slots, self._known = slots, known
 
-    def _at(self, address: Address) -> Server:
+    def at(self, address: Address) -> Server:
+        """Return the server at an address, which need not be one that is known."""
         if address not in self._by_address:
             self._by_address[address] = self._server(address, self._url.login)
         return self._by_address[address]

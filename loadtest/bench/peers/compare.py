@@ -9,7 +9,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,12 +85,15 @@ class Figures:
         }
 
 
-def peers_of(settings: WorkerSettings, ports: Sequence[int]) -> list[Peer]:
+def peers_of(
+    settings: WorkerSettings, ports: Sequence[int], for_ray: Mapping[str, str]
+) -> list[Peer]:
     """Return all peers, ours first.
 
     Args:
         settings: what all of them judge with, and the server of those that need one.
         ports: three that are free.
+        for_ray: environment of the process that starts Ray.
     """
     told, url = settings.model_dump_json(), settings.stream.url
     common = {SETTINGS: told, "CUDA_VISIBLE_DEVICES": ""}
@@ -125,7 +128,7 @@ def peers_of(settings: WorkerSettings, ports: Sequence[int]) -> list[Peer]:
             "Ray Serve HTTP",
             ("-m", f"{package}.serve_peer", str(serve)),
             lambda: HttpClient(f"http://127.0.0.1:{serve}/"),
-            common,
+            {**common, **for_ray},
         ),
     ]
 
@@ -185,33 +188,39 @@ async def compare(
     }
 
 
-def bench_peers(
-    url: str,
-    bundle: str,
-    ports: Sequence[int],
-    turns: Turns,
-    folder: Path,
-    tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """Measure ours and all peers; arguments as for `compare` and `peers_of`.
+def common_settings(url: str, bundle: str, batch: int, folder: Path) -> WorkerSettings:
+    """Return what all peers judge with: one partition, the bench's cameras, no deadline to meet.
 
-    Raises:
-        PeersError: a peer does not answer.
+    Args:
+        url: of a server that nobody else uses.
+        bundle: folder or name.
+        batch: largest micro-batch.
+        folder: for the key file.
     """
     key_path = folder / "keys.json"
     key_path.write_text(json.dumps(key_file()))
     key_path.chmod(0o600)
-    settings = WorkerSettings(
+    return WorkerSettings(
         stream=StreamSettings(url=url, partitions=1),
         camera_keys=key_path,
         bundle=bundle,
-        max_batch=turns.batch,
+        max_batch=batch,
         deadline_ms=600_000,
         max_camera_fps=100_000,
     )
+
+
+def bench_peers(
+    peers: Sequence[Peer], turns: Turns, folder: Path, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure all peers with frames of the sample set; see `compare`.
+
+    Raises:
+        PeersError: a peer does not answer.
+    """
     samples = sample_frames(96)
     frames = signed(samples, encoded(samples, "jpeg + pco"), 1 << 30)
-    return asyncio.run(compare(peers_of(settings, ports), frames, turns, folder, tell))
+    return asyncio.run(compare(peers, frames, turns, folder, tell))
 
 
 async def _idle_share() -> float:

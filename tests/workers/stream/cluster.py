@@ -44,6 +44,7 @@ class Node:
 
     server: ValkeyServer
     port: int
+    is_hung: bool = False
 
     @property
     def client(self) -> "redis.Redis[bytes]":
@@ -124,6 +125,8 @@ class Cluster:
 
         def found() -> Node | None:
             for node in self.nodes:
+                if node.is_hung:
+                    continue  # its answer would be waited for
                 try:
                     if not node.is_primary:
                         continue
@@ -161,9 +164,11 @@ class Cluster:
         """Let a node stand still, connections open, while the block runs."""
         pid = node.pid
         os.kill(pid, signal.SIGSTOP)
+        node.is_hung = True
         try:
             yield
         finally:
+            node.is_hung = False
             os.kill(pid, signal.SIGCONT)
 
     def migrate(self, slot: int, source: Node, target: Node) -> None:

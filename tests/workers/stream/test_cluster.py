@@ -2,19 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from redis.crc import key_slot
 
 from tests.workers import frames
-from tests.workers.replica.bench import NoMetrics
-from tests.workers.stream.cluster import Cluster, started_cluster, until
+from tests.workers.stream.cluster import Cluster, until
 from workers.client.camera import AsyncCamera, Camera, SendResult
 from workers.client.door import Door, follow
 from workers.replica.pipeline import Pipeline
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import StreamSettings, WorkerSettings
 from workers.stream.connection import Servers, connect
 from workers.stream.redis_stream import RedisStream
@@ -24,12 +23,6 @@ from workers.wire.decision import Decision
 from workers.wire.signing import AcceptUnsigned
 
 PLANES = {"rgb": frames.planes()["rgb"]}
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with started_cluster(tmp_path_factory.mktemp("cluster")) as made:
-        yield made
 
 
 class Run:
