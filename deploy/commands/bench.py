@@ -83,6 +83,56 @@ def pipeline(
     typer.echo(json.dumps({**figures, "environment": environment()}))
 
 
+@app.command()
+@needs("peers")
+def peers(
+    bundle: Annotated[
+        str, typer.Option(help="Folder of a bundle, or the name of a shipped one.")
+    ] = "rendered-small",
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Largest micro-batch.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the peers take turns.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each turn.")] = 5.0,
+) -> None:
+    """Run Mosec, LitServe, Ray Serve by HTTP and a plain loop beside a replica of ours."""
+    from deploy.local.environment import ray_environment
+    from deploy.local.ports import free_port
+    from deploy.local.server import embedded_server
+    from loadtest.bench.peers.compare import Turns, bench_peers, common_settings, peers_of
+    from loadtest.environment import environment
+
+    console = Console(stderr=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="livegate-bench-") as name,
+        embedded_server(Path(name) / "server", free_port()) as server,
+    ):
+        folder, ports = Path(name), [free_port() for _ in range(3)]
+        settings = common_settings(server.url, bundle, batch, folder)
+        figures = bench_peers(
+            peers_of(settings, ports, ray_environment()),
+            Turns(batch, rounds, seconds),
+            folder,
+            console.print,
+        )
+    console.print(_peers(figures))
+    typer.echo(json.dumps({**figures, "environment": environment()}))
+
+
+def _peers(figures: dict[str, Any]) -> Table:
+    columns = ("peer", "ready s", "frames/s", "p50 ms", "p99 ms", "ours: frames/s", "p50", "p99")
+    table = Table(
+        title=f"saturated; then at {figures['rate_fps']:g} frames/s, 70 % of the slowest; "
+        "ours to theirs"
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column == "peer" else "right")
+    for row in figures["rows"]:
+        fps = f"{row['fps']} ({row['fps_min']} to {row['fps_max']})"
+        cells = (row["peer"], row["ready_s"], fps, row["p50_ms"], row["p99_ms"])
+        ratios = (row["fps_ratio"], row["p50_ratio"], row["p99_ratio"])
+        table.add_row(*map(str, (*cells, *ratios)))
+    return table
+
+
 def _streams(figures: dict[str, Any]) -> Table:
     table = Table(title=f"{figures['model']}, batches of up to {figures['batch']}")
     columns = ("case", "planes", "frames/s", "cpu us", "server us", "batch", "ratio", "spread")

@@ -7,11 +7,12 @@ from typing import Literal
 
 from loadtest.samples import SampleFrame, load_samples
 from model.data.decoder import Picture, decode_planes
+from workers.client.pictures import pco
 from workers.wire.frame import EncodedPlane, Frame, pack_frame
 from workers.wire.signing import sign
 
-Encoding = Literal["jpeg + png", "raw"]
-ENCODINGS: tuple[Encoding, ...] = ("jpeg + png", "raw")
+Encoding = Literal["jpeg + png", "jpeg + pco", "raw"]
+ENCODINGS: tuple[Encoding, ...] = ("jpeg + png", "jpeg + pco", "raw")
 KEY = bytes(range(32))
 NUM_CAMERAS = 64
 
@@ -47,6 +48,12 @@ def key_file() -> dict[str, str]:
     return {f"bench-{number}": KEY.hex() for number in range(NUM_CAMERAS)}
 
 
+def _with_pco(planes: Planes) -> Planes:
+    depth = planes["depth"]
+    picture = Picture(depth.codec, depth.data, depth.shape)
+    return {**planes, "depth": pco(decode_planes({"depth": picture})["depth"], depth.unit_mm)}
+
+
 def _raw(planes: Planes) -> Planes:
     pixels = decode_planes(
         {name: Picture(each.codec, each.data, each.shape) for name, each in planes.items()}
@@ -56,5 +63,6 @@ def _raw(planes: Planes) -> Planes:
 
 _ENCODE: dict[Encoding, Callable[[Planes], Planes]] = {
     "jpeg + png": lambda planes: planes,
+    "jpeg + pco": _with_pco,
     "raw": _raw,
 }

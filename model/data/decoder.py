@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
-from model.data import jpeg, png
+from model.data import jpeg, pco, png
 from model.data.planes import Image, PlaneError
 
 MAX_SIDE_PX = 2048
@@ -22,7 +22,7 @@ MAX_PLANE_PX = 1 << 20
 # over its samples 14 times, with depth and infrared of the same size.
 MAX_FRAME_SAMPLES = 16 * MAX_PLANE_PX
 
-Codec = Literal["jpeg", "png", "raw"]
+Codec = Literal["jpeg", "png", "raw", "pco"]
 
 # A grey picture in three channels, after JPEG's rounding: they differ by no more than this.
 _MAX_TINT = 8
@@ -40,7 +40,7 @@ class Picture:
     Attributes:
         codec: how `data` is encoded; raw: rows from the top, little-endian, depth of 16 bits.
         data: the encoded picture.
-        shape: (height, width) or (height, width, channels) px; needed for `raw`.
+        shape: (height, width) or (height, width, channels) px; needed for `raw` and `pco`.
     """
 
     codec: Codec
@@ -165,6 +165,7 @@ _INSPECT: dict[str, Callable[[str, Picture], _Inspected]] = {
     "jpeg": lambda _, picture: jpeg.inspect(picture.data),
     "png": lambda _, picture: png.inspect(picture.data),
     "raw": _inspect_raw,
+    "pco": lambda name, picture: pco.inspect(name, picture.data, picture.shape),
 }
 
 

@@ -124,6 +124,8 @@ class Pipeline:
     def drain(self) -> None:
         """Read no more; `run` returns once what is in flight is committed."""
         self._is_draining.set()
+        self._slots.close()
+        self._reclaim_slots.close()
 
     async def decide(self, fields: Mapping[bytes, bytes], received_s: float) -> Decision:
         """Return the decision on one frame that came by HTTP; see `answer`."""
@@ -181,8 +183,7 @@ class Pipeline:
         share = max(1, self._slots.num_slots // len(self._stream.groups))
         # A read for each slot that gets free would make batches of one of everything.
         some = min(share, max(1, self._slots.num_slots // _PARTS))
-        while not self._is_draining.is_set():
-            slots = await self._slots.take(share, at_least=some)
+        while slots := await self._slots.take(share, at_least=some):
             with self._progress.at("read", group):
                 entries = await self._stream.read(group, slots)
             self._slots.give_back(slots - len(entries))
@@ -196,8 +197,7 @@ class Pipeline:
         reclaimed before it is done with, and it comes alone.
         """
         num_slots = self._reclaim_slots.num_slots
-        while not self._is_draining.is_set():
-            slots = await self._reclaim_slots.take(num_slots, at_least=num_slots)
+        while slots := await self._reclaim_slots.take(num_slots, at_least=num_slots):
             with self._progress.at("reclaim", group):
                 entries = await self._stream.reclaim(group, slots)
             self._reclaim_slots.give_back(slots - len(entries))
@@ -315,5 +315,5 @@ class Pipeline:
             # A defect of ours: let this replica be replaced.
             _log.error("a step failed: %r", error, exc_info=error)
             self._failure = error
-            self._is_draining.set()
+            self.drain()
             self._is_empty.set()

@@ -1,6 +1,7 @@
 """The path of a frame on a stream in memory: one decision each, and no more held than allowed."""
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,28 @@ class TestSlots:
         await decide_all(bench, bench.replica(predictor=predictor))
         assert max(held) <= 8
         assert max(predictor.batches) <= 4
+
+    async def test_a_replica_that_drains_reads_nothing_for_slots_that_get_free(
+        self, bench: Bench
+    ) -> None:
+        for _ in range(40):
+            bench.add()
+        go_on = threading.Event()
+
+        class Waiting(ConstantPredictor):
+            def predict(self, planes: Any) -> Prediction:
+                go_on.wait(30)
+                return super().predict(planes)
+
+        replica = bench.replica(predictor=Waiting(max_batch=4))
+        async with asyncio.timeout(30), running(replica):
+            while not replica._slots._num_free < 1:
+                await asyncio.sleep(0)
+            held = sum(map(len, bench.server.pending.values()))
+            replica.drain()
+            go_on.set()
+        assert len(bench.decisions) == held < 40
+        assert not any(bench.server.pending.values())
 
 
 class TestChunks:
