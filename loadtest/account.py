@@ -1,64 +1,97 @@
-"""What is said of a run when it is over: one line in which every frame appears."""
+"""What is said of a run when it is over: each frame that was due appears once."""
 
-import asyncio
-import time
+from collections import Counter
 from typing import Any
 
-from loadtest.ledger import Ledger, percentile
+from loadtest.book import Book, Counts, Kind
+from loadtest.histograms import Distribution
 
-_POLL_S = 0.05
+_GOOD = {kind.name.lower() for kind in Kind if kind.is_good}
+_VERDICTS = {"bona_fide", "attack"}
 
 
-async def wait_until_decided(ledger: Ledger, patience_s: float = 60.0) -> bool:
-    """Wait until each acknowledged frame has its decision, as long as more of them get one.
+def account_of_counts(counts: Counts, lost: int, load_s: float, warm_up_s: float) -> dict[str, Any]:
+    """Return the account, in which every frame appears once.
 
-    Args:
-        ledger: that somebody goes on to tell of decisions.
-        patience_s: gives up when no frame was decided for this long.
-
-    Returns:
-        Whether all have theirs; those that have not are lost.
+    `due` = `acknowledged` + `dropped` + `unknown` + `refused`, and `acknowledged` +
+    `unknown_arrived` = `decided` + `lost`.
     """
-    fewest = ledger.num_open
-    give_up_s = time.monotonic() + patience_s
-    while ledger.num_open:
-        if ledger.num_open < fewest:
-            fewest = ledger.num_open
-            give_up_s = time.monotonic() + patience_s
-        if time.monotonic() >= give_up_s:
-            return False
-        await asyncio.sleep(_POLL_S)
-    return True
+    statuses: Counter[str] = Counter()
+    by_phase: dict[str, Counter[str]] = {}
+    for (phase, status), count in counts.statuses.items():
+        statuses[status] += count
+        by_phase.setdefault(phase, Counter())[status] += count
+    said: Counter[str] = Counter()
+    by_kind: dict[str, Counter[str]] = {}
+    good: Counter[str] = Counter()
+    for (phase, kind, what), count in counts.said.items():
+        said[what] += count
+        by_kind.setdefault(kind, Counter())[what] += count
+        by_phase.setdefault(phase, Counter())[what] += count
+        if phase == "steady" and kind in _GOOD:
+            good["verdict" if what in _VERDICTS else "no_decision"] += count
+    steady_s = load_s - warm_up_s
+    judged = counts.right + counts.wrong
+    return {
+        **{
+            name: statuses[name]
+            for name in ("due", "acknowledged", "dropped", "unknown", "refused")
+        },
+        "unknown_arrived": statuses["unknown_arrived"],
+        "decided": said.total(),
+        "lost": lost,
+        "doubled": counts.doubled,
+        "breaches": counts.breaches,
+        "unsigned": counts.unsigned,
+        "strangers": counts.strangers,
+        "said": dict(sorted(said.items())),
+        "presentations": dict(sorted(counts.presentations.items())),
+        "by_kind": {kind: dict(sorted(each.items())) for kind, each in sorted(by_kind.items())},
+        "by_phase": {phase: dict(sorted(each.items())) for phase, each in by_phase.items()},
+        "good_steady": {name: good[name] for name in ("verdict", "no_decision")},
+        "goodput_fps": round(counts.in_time["steady"] / steady_s, 2) if steady_s else None,
+        "in_time": counts.in_time["steady"],
+        "wrong_share": round(counts.wrong / judged, 5) if judged else None,
+    }
 
 
-def account_of(ledger: Ledger) -> dict[str, Any]:
-    """Return the account of a run, for JSON.
+def account_in_brief(
+    book: Book, steady: Distribution, surge: Distribution, lateness: Distribution
+) -> dict[str, Any]:
+    """Return the one line that a demo ends with, for JSON.
 
     Two sums hold: `published` = `acknowledged` + `dropped` + `unknown` + `refused`, and
     `acknowledged` + `unknown_decided` = `decided` + `lost`.
+
+    Args:
+        book: closed.
+        steady: latencies, from when a frame was due to when its decision was read.
+        surge: the same, of the frames that were due while the load was meant to be too much.
+        lateness: of the frames themselves, when they were handed over.
     """
-    statuses, outcomes = ledger.statuses(), ledger.outcomes()
-    steady_ms, lateness_ms = ledger.latencies_ms(is_surge=False), ledger.lateness_ms()
-    correct = ledger.correct_ratio()
+    whole = account_of_counts(book.counts, len(book.lost()), 0.0, 0.0)
+    said, wrong = Counter(whole["said"]), whole["wrong_share"]
     return {
-        "published": len(ledger.published) + ledger.num_unsent,
-        "acknowledged": statuses["acknowledged"],
-        "dropped": statuses["dropped"],
-        "unknown": statuses["unknown"],
-        "refused": statuses["refused"],
-        "decided": len(ledger.decided),
-        "unknown_decided": len(ledger.decided.keys() - ledger.acknowledged.keys()),
-        "lost": ledger.num_open,
-        "duplicates": len(ledger.duplicates),
-        "bona_fide": outcomes["bona_fide"],
-        "attack": outcomes["attack"],
-        "no_decision": outcomes["no_decision"],
-        "expired": ledger.reasons()["expired"],
-        "correct_ratio": None if correct is None else round(correct, 4),
-        "p50_ms": percentile(steady_ms, 50),
-        "p99_ms": percentile(steady_ms, 99),
-        "p99_surge_ms": percentile(ledger.latencies_ms(is_surge=True), 99),
-        "send_late_p50_ms": percentile(lateness_ms, 50),
-        "send_late_p99_ms": percentile(lateness_ms, 99),
-        "send_late_max_ms": percentile(lateness_ms, 100),
+        "published": whole["due"],
+        **{name: whole[name] for name in ("acknowledged", "dropped", "unknown", "refused")},
+        "decided": whole["decided"],
+        "unknown_decided": whole["unknown_arrived"],
+        "lost": whole["lost"],
+        "duplicates": whole["doubled"],
+        "bona_fide": said["bona_fide"],
+        "attack": said["attack"],
+        "no_decision": said.total() - said["bona_fide"] - said["attack"],
+        "expired": said["expired"],
+        "correct_ratio": None if wrong is None else round(1 - wrong, 4),
+        "p50_ms": _at(steady, 50),
+        "p99_ms": _at(steady, 99),
+        "p99_surge_ms": _at(surge, 99),
+        "send_late_p50_ms": _at(lateness, 50),
+        "send_late_p99_ms": _at(lateness, 99),
+        "send_late_max_ms": _at(lateness, 100),
     }
+
+
+def _at(of: Distribution, percent: float) -> float | None:
+    value_ms = of.at(percent)
+    return None if value_ms is None else round(value_ms, 1)

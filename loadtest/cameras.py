@@ -1,20 +1,24 @@
 """The cameras of one sender: who is before each, what it shows next, and what is wrong with it."""
 
+import heapq
 import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 
 import numpy as np
 
-from loadtest.book import Kind
-from loadtest.gallery import Gallery, Shown
+from loadtest.book import Book, Kind
+from loadtest.gallery import Gallery, Shown, open_gallery
 from loadtest.packets import CameraPackets
-from loadtest.scenario.faults import ClockSkew, FrameFault, Oversize
+from loadtest.scenario.faults import FRAME_FAULTS, ClockSkew, FrameFault, Oversize
 from loadtest.scenario.scenario import FleetSettings
+from loadtest.task import Task
+from workers.wire import keys
 from workers.wire.signing import new_key, sign
 
 _SLOTS = 16  # a camera of ordinary rate in one round of the order in which cameras send
-_REPERTOIRE = 4
 _REPLAY_S = (0.5, 2.0)
 _KINDS = {
     "send corrupt frames": Kind.CORRUPT,
@@ -196,14 +200,69 @@ class Troubles:
         return Trouble(kind, size=int(fault.size) if isinstance(fault, Oversize) else 0)
 
 
+class Cameras:
+    """A task's cameras: says which frame comes next, and enters it in the book.
+
+    Attributes:
+        by_id: all of them.
+        partitions: that they send to.
+    """
+
+    def __init__(self, task: Task, book: Book, seed: int, first_seq: int) -> None:
+        """Prepare what they show; a frame's seq is its number in the book above `first_seq`."""
+        scenario = task.scenario
+        self._settings, self._book, self._first_seq = scenario.fleet, book, first_seq
+        size = scenario.fleet.frame_size
+        gallery = open_gallery(scenario.fleet.source, None if size is None else int(size))
+        self._all = list(cameras_of(task.camera_keys, task.partitions, gallery, seed))
+        self.by_id = {each.packets.camera_id: each for each in self._all}
+        self.partitions = sorted({each.partition for each in self._all})
+        self._order = cycle(sending_order(len(self._all), scenario.fleet, task.hot, seed))
+        frame_faults = [each for each in scenario.faults if isinstance(each, FRAME_FAULTS)]
+        self._troubles = Troubles(frame_faults, seed)
+        self._copies: list[tuple[float, int, Due]] = []
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether copies of frames are still to be sent."""
+        return bool(self._copies)
+
+    def next(self, due_s: float, now_s: float) -> Due:
+        """Return the frame that is due at a time; both times are s since the start."""
+        camera = self._all[next(self._order)]
+        shown, still, person = camera.look(due_s, self._settings)
+        presentation = b"%x-%d" % (self._first_seq // 1_000_000, person)
+        truth = shown.is_bona_fide
+        kind = Kind.UNTOLD if truth is None else Kind.BONA_FIDE if truth else Kind.ATTACK
+        trouble = self._troubles.of(due_s)
+        if trouble is not None:
+            kind = Kind.COPIED if trouble.copies_at_s else trouble.kind
+        number = self._book.due(due_s, kind)
+        wall_ms = int((time.time() - (now_s - due_s)) * 1000)
+        seq = self._first_seq + number
+        due = Due(number, camera, still, seq, wall_ms, presentation, kind, due_s)
+        if trouble is not None:
+            self._trouble(due, trouble)
+        return due
+
+    def copies(self, now_s: float) -> Iterator[Due]:
+        """Yield the copies that are due until now."""
+        while self._copies and self._copies[0][0] <= now_s:
+            yield heapq.heappop(self._copies)[2]
+
+    def _trouble(self, due: Due, trouble: Trouble) -> None:
+        due.captured_at_ms += trouble.shift_ms
+        due.size = trouble.size
+        for at_s in trouble.copies_at_s:
+            number = self._book.due(at_s, trouble.kind, copy_of=due.number)
+            copy = replace(due, number=number, kind=trouble.kind, due_s=at_s)
+            heapq.heappush(self._copies, (at_s, number, copy))
+
+
 def cameras_of(
-    camera_keys: Mapping[str, bytes | None],
-    partitions: Mapping[str, int],
-    gallery: Gallery,
-    seed: int,
+    camera_keys: Mapping[str, bytes | None], partitions: int, gallery: Gallery, seed: int
 ) -> Iterator[SimulatedCamera]:
     """Yield a camera for each id, in the order of the keys."""
     for number, (camera_id, key) in enumerate(camera_keys.items()):
-        yield SimulatedCamera(
-            camera_id, key, partitions[camera_id], gallery, seed * 1_000_003 + number
-        )
+        partition = keys.partition_of(camera_id, partitions)
+        yield SimulatedCamera(camera_id, key, partition, gallery, seed * 1_000_003 + number)

@@ -1,6 +1,7 @@
 """Distributions of what a run measures: HdrHistogram, in bounded memory however long it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
@@ -77,3 +78,8 @@ class Distribution:
     def encode(self) -> str:
         """Return all of it in HdrHistogram's own format (V2, base64), which its tools read."""
         return str(self._of.encode().decode())
+
+
+def percentile(values: NDArray[Any] | Sequence[float], percent: float) -> float | None:
+    """Return a percentile of a few values; None of none."""
+    return round(float(np.percentile(values, percent)), 2) if len(values) else None

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 from redis.exceptions import RedisError
@@ -29,6 +29,28 @@ _CRLF = b"\r\n"
 _log = logging.getLogger(__name__)
 
 OnReply = Callable[[int, str], None]
+
+
+class Line(Protocol):
+    """Takes frames to one partition, and tells what has become of each: `FrameLine`, `PostLine`."""
+
+    last_error: str
+
+    @property
+    def takes(self) -> bool:
+        """Whether a frame can be sent now."""
+
+    def send(self, number: int, begins: bytes, ends: bytes, signature: bytes) -> None:
+        """Send a frame; `takes` must hold."""
+
+    def flush(self) -> None:
+        """Hand over what was sent, and see to it that the line is up."""
+
+    def reconnect(self) -> None:
+        """Drop the line; it comes up again by itself."""
+
+    async def aclose(self) -> None:
+        """Give the line up."""
 
 
 class FrameLine(asyncio.Protocol):

@@ -26,7 +26,6 @@ from loadtest.line import FrameLine
 from loadtest.scenario.scenario import Scenario
 from loadtest.target import Target
 from workers.stream.connection import connect
-from workers.wire import keys
 
 _FLUSH_S = 0.0005
 _SUMMARY = "mlperf_log_summary.txt"
@@ -115,8 +114,8 @@ class _System:
         gallery = open_gallery(scenario.fleet.source)
         self.num_stills = len(gallery.stills)
         camera_keys = target.camera_keys(scenario.fleet)
-        partitions = {each: keys.partition_of(each, target.partitions) for each in camera_keys}
-        self._cameras = list(cameras_of(camera_keys, partitions, gallery, scenario.run.seed))
+        seed = scenario.run.seed
+        self._cameras = list(cameras_of(camera_keys, target.partitions, gallery, seed))
         self._ids = {each.packets.camera_id for each in self._cameras}
         self._first_seq = self._seq = time.time_ns() // 1000
         self._open: dict[int, int] = {}  # seq to LoadGen's own id

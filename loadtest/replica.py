@@ -14,16 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
-from loadtest.stack import INSTANT
+from loadtest.stack import INSTANT, STALLED
 from model.data.planes import Planes
 from model.serving.engine import open_engine
 from model.serving.folder import find_bundle
 from model.serving.predictor import Prediction, Predictor
 from workers.replica.pipeline import Pipeline
+from workers.replica.process import end_with_parent
 from workers.replica.progress import PipelineStalled
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.redis_stream import RedisStream
 from workers.testing import ConstantPredictor
@@ -34,14 +34,7 @@ _LOOK_S = 0.2
 _FRAME_S = 0.001
 
 
-class _NoMetrics:
-    """A metrics backend that keeps nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *_, **__: self
-
-    def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        return None
+PredictorOf = Callable[[WorkerSettings], Predictor]
 
 
 class _Instant(ConstantPredictor):
@@ -62,28 +55,27 @@ async def _look_after(pipeline: Pipeline, keyring: Keyring | None) -> None:
         try:
             pipeline.check()
         except PipelineStalled as stalled:
-            print(f"stalled: {stalled}", file=sys.stderr, flush=True)  # noqa: T201 - a log
+            print(f"{STALLED}: {stalled}", file=sys.stderr, flush=True)  # noqa: T201 - a log
             os._exit(3)
         if keyring is not None:
             await asyncio.to_thread(keyring.refresh)
         await asyncio.sleep(_LOOK_S)
 
 
-async def run(settings: WorkerSettings, name: str) -> None:
-    """Work until SIGTERM."""
+async def _run(settings: WorkerSettings, name: str, predictor_of: PredictorOf) -> None:
     keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
     pipeline = Pipeline(
         stream=RedisStream(settings.stream, consumer=name),
-        predictor=_predictor(settings),
+        predictor=predictor_of(settings),
         verifier=keyring or AcceptUnsigned(),
-        telemetry=Telemetry(_NoMetrics(), settings.decode_threads),
+        telemetry=Telemetry(NoMetrics(), settings.decode_threads),
         settings=settings,
         replica=name,
     )
     loop = asyncio.get_running_loop()
 
     async def swap() -> None:
-        pipeline.predictor = await asyncio.to_thread(_predictor, settings)
+        pipeline.predictor = await asyncio.to_thread(predictor_of, settings)
 
     swapping: set[asyncio.Task[None]] = set()
     loop.add_signal_handler(signal.SIGHUP, lambda: swapping.add(loop.create_task(swap())))
@@ -93,8 +85,16 @@ async def run(settings: WorkerSettings, name: str) -> None:
     looking.cancel()
     with suppress(asyncio.CancelledError):
         await looking
+    pipeline.check()
+
+
+def main(predictor_of: PredictorOf = _predictor) -> None:
+    """Work until SIGTERM, as the command line says, or until who has started it is gone."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
+    end_with_parent()
+    settings = WorkerSettings.model_validate_json(sys.argv[1])
+    asyncio.run(_run(settings, sys.argv[2], predictor_of))
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
-    asyncio.run(run(WorkerSettings.model_validate_json(sys.argv[1]), sys.argv[2]))
+    main()

@@ -4,18 +4,14 @@ A result is saved as JSON and read again by `compare`, `plan` and the report; no
 """
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest.book import Counts, Kind
 from loadtest.errors import LoadtestError
 from loadtest.histograms import Distribution
 
 VERSION = 1
-_GOOD = {kind.name.lower() for kind in Kind if kind.is_good}
-_VERDICTS = {"bona_fide", "attack"}
 
 
 class ResultError(LoadtestError):
@@ -162,48 +158,3 @@ def read_result(path: Path) -> Result:
         raise ResultError(
             f"{path}: not a result of `livegate loadtest run`: {error!r:.120}"
         ) from error
-
-
-def account_of_counts(counts: Counts, lost: int, load_s: float, warm_up_s: float) -> dict[str, Any]:
-    """Return the account, in which every frame appears once.
-
-    `due` = `acknowledged` + `dropped` + `unknown` + `refused`, and `acknowledged` +
-    `unknown_arrived` = `decided` + `lost`.
-    """
-    statuses: Counter[str] = Counter()
-    by_phase: dict[str, Counter[str]] = {}
-    for (phase, status), count in counts.statuses.items():
-        statuses[status] += count
-        by_phase.setdefault(phase, Counter())[status] += count
-    said: Counter[str] = Counter()
-    by_kind: dict[str, Counter[str]] = {}
-    good: Counter[str] = Counter()
-    for (phase, kind, what), count in counts.said.items():
-        said[what] += count
-        by_kind.setdefault(kind, Counter())[what] += count
-        by_phase.setdefault(phase, Counter())[what] += count
-        if phase == "steady" and kind in _GOOD:
-            good["verdict" if what in _VERDICTS else "no_decision"] += count
-    steady_s = load_s - warm_up_s
-    judged = counts.right + counts.wrong
-    return {
-        **{
-            name: statuses[name]
-            for name in ("due", "acknowledged", "dropped", "unknown", "refused")
-        },
-        "unknown_arrived": statuses["unknown_arrived"],
-        "decided": said.total(),
-        "lost": lost,
-        "doubled": counts.doubled,
-        "breaches": counts.breaches,
-        "unsigned": counts.unsigned,
-        "strangers": counts.strangers,
-        "said": dict(sorted(said.items())),
-        "presentations": dict(sorted(counts.presentations.items())),
-        "by_kind": {kind: dict(sorted(each.items())) for kind, each in sorted(by_kind.items())},
-        "by_phase": {phase: dict(sorted(each.items())) for phase, each in by_phase.items()},
-        "good_steady": {name: good[name] for name in ("verdict", "no_decision")},
-        "goodput_fps": round(counts.in_time["steady"] / steady_s, 2) if steady_s else None,
-        "in_time": counts.in_time["steady"],
-        "wrong_share": round(counts.wrong / judged, 5) if judged else None,
-    }

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.account import account_of_counts
 from loadtest.blocks import BLOCK_S, block_of
 from loadtest.book import Counts
 from loadtest.environment import environment
 from loadtest.faults.inject import Injector, missing_means
 from loadtest.faults.proxy import Proxy
-from loadtest.histograms import Distribution
+from loadtest.histograms import Distribution, percentile
 from loadtest.judge import fault_check, load_checks, slo_checks
-from loadtest.result import Check, FaultLog, Result, Second, account_of_counts
+from loadtest.result import Check, FaultLog, Result, Second
 from loadtest.scenario.scenario import Scenario
 from loadtest.seen import rss_mb
 from loadtest.senders import end_senders, start_sender, wait_until_ready
@@ -220,8 +221,8 @@ class _Run:
             due_fps=round((_due(counts) - _due(self._told)) / span_s, 1),
             verdict_fps=round((verdicts - _said(self._told)) / span_s, 1),
             no_decision_fps=round((others - _said(self._told, verdicts=False)) / span_s, 1),
-            p50_ms=_percentile(values["all"], 50),
-            p99_ms=_percentile(values["all"], 99),
+            p50_ms=percentile(values["all"], 50),
+            p99_ms=percentile(values["all"], 99),
             waiting=watch.waiting,
             pending=watch.pending,
             held=sum(each.waiting for each in self._last.values()),
@@ -229,7 +230,7 @@ class _Run:
             server_mb=watch.server_mb,
             replica_mb=self._replica_mb(),
             sender_mb=round(sum(each.rss_mb for each in self._last.values()), 1),
-            lateness_ms=_percentile(values["lateness"], 99),
+            lateness_ms=percentile(values["lateness"], 99),
             sender_cpu=self._cores_used(cpu_s, span_s),
         )
         self._told = replace(counts, statuses=counts.statuses.copy(), said=counts.said.copy())
@@ -303,7 +304,3 @@ def _said(counts: Counts, *, verdicts: bool = True) -> int:
         for (_, _, said), count in counts.said.items()
         if (said in ("bona_fide", "attack")) == verdicts
     )
-
-
-def _percentile(values: Any, percent: float) -> float | None:  # noqa: ANN401
-    return round(float(np.percentile(values, percent)), 2) if len(values) else None

@@ -127,3 +127,24 @@ def tasks_of(scenario: Scenario, target: Target, proxy: Proxy | None) -> list[Ta
         )
         for number, ids in enumerate(shares)
     ]
+
+
+def lone_task(target: Target, num_cameras: int, deadline_s: float, stay_s: float = 3.0) -> Task:
+    """Return the task of a fleet in this process, that is told when to send.
+
+    Args:
+        target: the deployment.
+        num_cameras: that send; half of those who come before them are attacks.
+        deadline_s: frames are dropped when they have waited so long.
+        stay_s: how long a person stays, more or less.
+    """
+    scenario = Scenario.model_validate(
+        {
+            "about": "Cameras of one process, on a schedule of its own.",
+            "fleet": {"cameras": num_cameras, "attacks": "50 %", "stay": f"{stay_s} s"},
+            "arrivals": {"shape": "constant", "fps": 1},
+            "run": {"warm_up": "0 s", "steady": "1 s", "senders": 1},
+            "slo": {"within": f"{deadline_s} s", "deadline": f"{deadline_s} s"},
+        }
+    )
+    return tasks_of(scenario, target, None)[0]

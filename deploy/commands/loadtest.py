@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from deploy.commands.extras import needs
+from deploy.commands.target_options import TargetOptions, with_target
 
 if TYPE_CHECKING:
     from loadtest.result import Result
@@ -25,28 +26,6 @@ _MISSED, _INVALID = 1, 3
 
 ScenarioName = Annotated[
     str, typer.Argument(help="A scenario: a TOML file, or the name of a shipped one.")
-]
-Folder = Annotated[
-    Path | None, typer.Option(help="Folder of the deployment, as for `livegate up`.")
-]
-Redis = Annotated[str | None, typer.Option(help="Server of a deployment elsewhere.")]
-Partitions = Annotated[
-    int | None, typer.Option(min=1, max=256, help="With --redis: its partitions; 4, if none.")
-]
-Cluster = Annotated[bool, typer.Option("--cluster", help="With --redis: it is a Redis Cluster.")]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(help="With --redis: the keys of the cameras to be; without: unsigned frames."),
-]
-Http = Annotated[str | None, typer.Option(help="With --redis: its ingress, for `through`.")]
-Local = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=64, help="Against replicas that are started for it, so many, without Ray."
-    ),
-]
-Bundle = Annotated[
-    str | None, typer.Option(help="With --local: their bundle; `instant`: a network that is none.")
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the report; named by date, if none.")]
 Faster = Annotated[
@@ -72,20 +51,15 @@ def list_scenarios() -> None:
 
 @app.command()
 @needs("loadtest")
+@with_target()
 def run(
     scenario: ScenarioName,
     out: Out = None,
     faster: Faster = 1.0,
     rate: Rate = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="End with the result as JSON.")] = False,
-    folder: Folder = None,
-    redis: Redis = None,
-    partitions: Partitions = None,
-    cluster: Cluster = False,
-    key_file: KeyFile = None,
-    http: Http = None,
-    local: Local = None,
-    bundle: Bundle = None,
+    *,
+    options: TargetOptions,
 ) -> None:
     """Run a scenario and write its report.
 
@@ -99,9 +73,7 @@ def run(
 
     console = Console(stderr=as_json)
     wanted = load_scenario(scenario).scaled(rate, 1 / faster)
-    with target_of(
-        wanted, folder, redis, partitions, cluster, key_file, http, local, bundle
-    ) as target:
+    with target_of(wanted, options) as target:
         result = asyncio.run(_run(wanted, target, teller(console)))
     page = write_report(result, out or _folder(wanted.name))
     summarise(result, console)
@@ -114,6 +86,7 @@ def run(
 
 @app.command()
 @needs("loadtest")
+@with_target()
 def search(
     scenario: ScenarioName = "steady",
     out: Out = None,
@@ -121,14 +94,8 @@ def search(
     from_fps: Annotated[float | None, typer.Option(min=0.1, help="Rate to begin with.")] = None,
     within_ms: Annotated[float | None, typer.Option(min=1, help="Another latency limit.")] = None,
     precision: Annotated[float, typer.Option(min=0.01, max=0.5, help="Of the rate found.")] = 0.05,
-    folder: Folder = None,
-    redis: Redis = None,
-    partitions: Partitions = None,
-    cluster: Cluster = False,
-    key_file: KeyFile = None,
-    http: Http = None,
-    local: Local = None,
-    bundle: Bundle = None,
+    *,
+    options: TargetOptions,
 ) -> None:
     """Find the highest rate that keeps the scenario's promise: doubling, then bisecting.
 
@@ -150,9 +117,7 @@ def search(
             highlight=False,
         )
 
-    with target_of(
-        wanted, folder, redis, partitions, cluster, key_file, http, local, bundle
-    ) as target:
+    with target_of(wanted, options) as target:
 
         async def go() -> "Found":
             return await search(
@@ -174,6 +139,7 @@ def search(
 
 @app.command()
 @needs("mlperf")
+@with_target(without="http")
 def mlperf(
     scenario: ScenarioName = "steady",
     out: Out = None,
@@ -182,13 +148,8 @@ def mlperf(
         float | None, typer.Option(min=0.1, help="Rate; the scenario's, if none.")
     ] = None,
     within_ms: Annotated[float | None, typer.Option(min=1, help="Another latency limit.")] = None,
-    folder: Folder = None,
-    redis: Redis = None,
-    partitions: Partitions = None,
-    cluster: Cluster = False,
-    key_file: KeyFile = None,
-    local: Local = None,
-    bundle: Bundle = None,
+    *,
+    options: TargetOptions,
 ) -> None:
     """Measure the same with `loadtest run` and MLPerf LoadGen, one after the other."""
     from deploy.commands.loadtest_local import target_of
@@ -199,9 +160,7 @@ def mlperf(
     console = Console()
     wanted = _for_search(load_scenario(scenario), seconds, fps, within_ms)
     where = out or _folder(f"mlperf-{wanted.name}")
-    with target_of(
-        wanted, folder, redis, partitions, cluster, key_file, None, local, bundle
-    ) as target:
+    with target_of(wanted, options) as target:
         ours = asyncio.run(_run(wanted, target, lambda _: None))
         write_report(ours, where)
         theirs = run_loadgen(wanted, target, where / "loadgen")

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
-
+from deploy.commands.target_options import TargetOptions
 from deploy.local.home import DEFAULT, Home
 from deploy.local.ports import free_port
 from deploy.local.processes import descendants, processes
@@ -108,31 +107,16 @@ def local_stack(
 
 
 @contextmanager
-def target_of(
-    scenario: Scenario,
-    folder: Path | None,
-    redis: str | None,
-    partitions: int | None,
-    cluster: bool,
-    key_file: Path | None,
-    http: str | None,
-    local: int | None,
-    bundle: str | None,
-) -> Iterator[Target]:
+def target_of(scenario: Scenario, options: TargetOptions) -> Iterator[Target]:
     """Find the deployment that is meant, or start one, while the block runs."""
-    if local is not None and (redis is not None or folder is not None):
-        raise typer.BadParameter("--local starts its own deployment: without --redis and --folder")
-    if bundle is not None and local is None:
-        raise typer.BadParameter("--bundle goes with --local: a deployment has its own")
-    if redis is None and (partitions is not None or cluster or key_file or http):
-        raise typer.BadParameter("--partitions, --cluster, --key-file, --http go with --redis")
-    if local is not None:
-        with local_target(scenario, local, bundle) as target:
+    if options.local is not None:
+        with local_target(scenario, options.local, options.bundle) as target:
             yield target
-    elif redis is not None:
-        yield Target(redis, partitions or 4, cluster, http or "", key_file)
+    elif options.redis is not None:
+        partitions, http_url = options.partitions or 4, options.http or ""
+        yield Target(options.redis, partitions, options.cluster, http_url, options.key_file)
     else:
-        yield _of_home(Home(folder or DEFAULT))
+        yield _of_home(Home(options.folder or DEFAULT))
 
 
 def _of_home(where: Home) -> Target:

@@ -12,14 +12,27 @@ from deploy.commands.extras import needs
 
 app = typer.Typer()
 
+_TrainList = Annotated[Path, typer.Argument(help="List file to train on.")]
+_ValList = Annotated[Path, typer.Argument(help="List file of other subjects, for model selection.")]
+_Folder = Annotated[Path, typer.Argument(help="Folder of the runs; existing ones are kept.")]
+_Depth = Annotated[int, typer.Option(help="Layers of the ResNet branches: 18 or 34.")]
+_Width = Annotated[float, typer.Option(help="Factor on all channel counts.")]
+_Size = Annotated[int, typer.Option(help="Side of the network's input, px.")]
+_Epochs = Annotated[int, typer.Option(min=1, help="Largest number of epochs.")]
+_Batch = Annotated[int, typer.Option(min=2, help="Samples per step.")]
+_Optimiser = Annotated[str, typer.Option(help="`sgd` or `adamw`.")]
+_LearningRate = Annotated[float, typer.Option(min=1e-6, help="Initial learning rate.")]
+_Decay = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Factor on the rate after each epoch.")
+]
+_Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+
 
 @app.command()
 @needs("train")
 def train(
-    train_list: Annotated[Path, typer.Argument(help="List file to train on.")],
-    val_list: Annotated[
-        Path, typer.Argument(help="List file of other subjects, for model selection.")
-    ],
+    train_list: _TrainList,
+    val_list: _ValList,
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle to write.")],
     fusion: Annotated[
         str,
@@ -31,9 +44,9 @@ def train(
     views: Annotated[
         str, typer.Option(help="Inputs, comma-separated: some of rgb, depth, ir, hsv, ycbcr.")
     ] = "rgb,depth,ir",
-    depth: Annotated[int, typer.Option(help="Layers of the ResNet branches: 18 or 34.")] = 34,
-    width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 1.0,
-    size: Annotated[int, typer.Option(help="Side of the network's input, px.")] = 112,
+    depth: _Depth = 34,
+    width: _Width = 1.0,
+    size: _Size = 112,
     gate: Annotated[str, typer.Option(help="Form of the gate: `paper` or `released`.")] = "paper",
     depth_mode: Annotated[
         str, typer.Option(help="`face_filled` for depth in mm, `casia8` for CASIA-SURF's 8 bits.")
@@ -66,18 +79,16 @@ def train(
     jitter: Annotated[
         float, typer.Option(min=0, max=0.25, help="Part of its side that a face box is moved by.")
     ] = 0.15,
-    epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 101,
+    epochs: _Epochs = 101,
     patience: Annotated[
         int, typer.Option(min=1, help="Epochs without a better val loss before training stops.")
     ] = 15,
-    batch: Annotated[int, typer.Option(min=2, help="Samples per step.")] = 128,
-    optimiser: Annotated[str, typer.Option(help="`sgd` or `adamw`.")] = "sgd",
-    learning_rate: Annotated[float, typer.Option(min=1e-6, help="Initial learning rate.")] = 0.01,
-    decay: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Factor on the rate after each epoch.")
-    ] = 0.95,
+    batch: _Batch = 128,
+    optimiser: _Optimiser = "sgd",
+    learning_rate: _LearningRate = 0.01,
+    decay: _Decay = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: _Threads = 2,
     about: Annotated[str, typer.Option(help="Training data and its licence, for the bundle.")] = "",
 ) -> None:
     """Train on CASIA-SURF style list files and write a model bundle.
@@ -136,22 +147,20 @@ def train(
 @app.command()
 @needs("train")
 def ablate(
-    train_list: Annotated[Path, typer.Argument(help="List file to train on.")],
-    val_list: Annotated[Path, typer.Argument(help="List file for model selection.")],
+    train_list: _TrainList,
+    val_list: _ValList,
     test_list: Annotated[Path, typer.Argument(help="List file to compare on.")],
-    folder: Annotated[Path, typer.Argument(help="Folder of the runs; existing ones are kept.")],
+    folder: _Folder,
     variants: Annotated[str | None, typer.Option(help="Comma-separated; all if not given.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of trainings of each variant.")] = 3,
-    depth: Annotated[int, typer.Option(help="Layers of the ResNet branches: 18 or 34.")] = 18,
-    width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 0.25,
-    size: Annotated[int, typer.Option(help="Side of the networks' input, px.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 5,
-    batch: Annotated[int, typer.Option(min=2, help="Samples per step.")] = 64,
-    optimiser: Annotated[str, typer.Option(help="`sgd` or `adamw`.")] = "adamw",
-    learning_rate: Annotated[float, typer.Option(min=1e-6, help="Initial learning rate.")] = 0.002,
-    decay: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Factor on the rate after each epoch.")
-    ] = 0.5,
+    depth: _Depth = 18,
+    width: _Width = 0.25,
+    size: _Size = 64,
+    epochs: _Epochs = 5,
+    batch: _Batch = 64,
+    optimiser: _Optimiser = "adamw",
+    learning_rate: _LearningRate = 0.002,
+    decay: _Decay = 0.5,
     processes: Annotated[
         int, typer.Option(min=1, help="Number of networks trained in parallel.")
     ] = 2,
@@ -198,7 +207,7 @@ def ablate(
 @app.command()
 @needs("train")
 def domains(
-    folder: Annotated[Path, typer.Argument(help="Folder of the runs; existing ones are kept.")],
+    folder: _Folder,
     cefa: Annotated[
         tuple[Path, Path] | None, typer.Option(help="CeFA: training list, test list.")
     ] = None,
@@ -216,15 +225,13 @@ def domains(
         bool, typer.Option("--dry-run", help="Read all lists and say what would be run.")
     ] = False,
     fusion: Annotated[str, typer.Option(help="As for `livegate train`.")] = "evidence",
-    depth: Annotated[int, typer.Option(help="Layers of the ResNet branches: 18 or 34.")] = 18,
-    width: Annotated[float, typer.Option(help="Factor on all channel counts.")] = 0.25,
-    size: Annotated[int, typer.Option(help="Side of the network's input, px.")] = 112,
-    epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 12,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, help="Initial learning rate.")] = 0.002,
-    decay: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Factor on the rate after each epoch.")
-    ] = 0.7,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    depth: _Depth = 18,
+    width: _Width = 0.25,
+    size: _Size = 112,
+    epochs: _Epochs = 12,
+    learning_rate: _LearningRate = 0.002,
+    decay: _Decay = 0.7,
+    threads: _Threads = 2,
 ) -> None:
     """Train on some data sets and test on another: MMDG's protocols, for whoever has the licences.
 

@@ -23,14 +23,16 @@ from deploy.local.progress import tell_on
 from deploy.local.server import embedded_server
 from deploy.local.signals import interrupt_on_stop, stop_signals
 from deploy.local.stack import DeployFailed, replica_states, serve_application
-from loadtest.account import account_of, wait_until_decided
-from loadtest.fleet import Fleet, Phase
-from loadtest.samples import load_samples
-from workers.client.door import follow
+from loadtest.account import account_in_brief
+from loadtest.fleet import Fleet
+from loadtest.histograms import Distribution
+from loadtest.scenario.arrivals import even_times
+from loadtest.target import Target
+from loadtest.task import lone_task
 from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import Servers, connect
 from workers.stream.failure import FAILURES
-from workers.wire import keys
+from workers.wire.decision import unpack_decision
 from workers.wire.keyring import write_keys
 from workers.wire.signing import new_key
 
@@ -41,6 +43,7 @@ _SURGE_FACTOR = 1.25
 _ROUND_S = 30.0
 _REFRESH_S = 0.25
 _LOOK_S = 1.0
+_PATIENCE_S = 60.0
 
 
 def run_demo(seconds: float, console: Console) -> dict[str, Any]:
@@ -58,17 +61,13 @@ def run_demo(seconds: float, console: Console) -> dict[str, Any]:
             config = config.with_http_port(free_port())
             with serve_application(config, tell):
                 tell(f"console: {config.http_url}/console/")
-                demo = _Demo(config, camera_keys, console, started_s)
+                demo = _Demo(config, key_file, console, started_s)
                 return asyncio.run(demo.run(seconds))
 
 
 class _Demo:
     def __init__(
-        self,
-        config: ServeConfig,
-        camera_keys: dict[str, bytes],
-        console: Console,
-        started_s: float,
+        self, config: ServeConfig, key_file: Path, console: Console, started_s: float
     ) -> None:
         self._config = config
         self._settings = config.settings.stream
@@ -77,78 +76,76 @@ class _Demo:
         self._screen = Screen(console)
         self._model = ""
         self._service_fps = config.settings.scaling.first_service_fps
-        self._stop = asyncio.Event()
-        self._surge_fps = 0.0
         self._client: Servers = connect(self._settings.url, timeout_s=5.0)
-        self._fleet = Fleet(self._client, camera_keys, load_samples(), self._settings.partitions)
+        target = Target(self._settings.url, self._settings.partitions, key_file=key_file)
+        deadline_s = config.settings.deadline_ms / 1000
+        task = lone_task(target, NUM_CAMERAS, deadline_s, stay_s=12 / STEADY_FPS)
+        self._fleet = Fleet(task, self._decided)
+        self._surges_s: list[tuple[float, float]] = []
+        self._steady, self._surge, self._lateness = (Distribution() for _ in range(3))
 
     async def run(self, seconds: float) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         for number in stop_signals():
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._fleet.stop)
         async with AsyncExitStack() as cleanup:
             cleanup.push_async_callback(self._client.aclose)
             cleanup.enter_context(self._screen.shown())
-            watchers = [
-                asyncio.create_task(each)
-                for each in (self._read_decisions(), self._watch(), self._show())
-            ]
-            cleanup.push_async_callback(_end, watchers)
-            play = asyncio.create_task(self._fleet.play(lambda: self._phases(seconds)))
-            stopped = asyncio.create_task(self._stop.wait())
-            await asyncio.wait([play, stopped, *watchers], return_when=asyncio.FIRST_COMPLETED)
-            for watcher in watchers:
-                if watcher.done():
-                    watcher.result()  # raises what ended it: without it nothing would be counted
-            if not play.done():
-                play.cancel()
-                await asyncio.wait([play])
-            stopped.cancel()
-            self._view.phase = "draining"
-            await wait_until_decided(self._fleet.ledger)
-        if not play.cancelled():
-            play.result()
-        account = account_of(self._fleet.ledger)
+            await cleanup.enter_async_context(self._fleet)
+            play = asyncio.create_task(self._play(seconds))
+            tasks = [play, *(asyncio.create_task(each) for each in (self._watch(), self._show()))]
+            cleanup.push_async_callback(_end, tasks)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()  # raises what ended it
+        self._lateness.add(self._fleet.take().lateness_ms)
+        account = account_in_brief(self._fleet.book, self._steady, self._surge, self._lateness)
         return {**account, "replicas_max": self._view.replicas_max, "model": self._model}
 
-    def _phases(self, seconds: float) -> Iterator[Phase]:
+    async def _play(self, seconds: float) -> None:
+        self._fleet.start_at(time.monotonic())
+        await self._fleet.play(even_times(self._phases(seconds)), from_s=0.0)
+        self._view.phase = "draining"
+        await self._fleet.settle(_PATIENCE_S)
+
+    def _phases(self, seconds: float) -> Iterator[tuple[float, float]]:
         third_s = (seconds or _ROUND_S) / 3
+        steady = (third_s, STEADY_FPS * NUM_CAMERAS)
+        begin_s = 0.0
         while True:
             self._view.phase = "steady"
-            yield Phase(third_s, STEADY_FPS)
-            # All cameras alike: the first that gets here says how much.
-            self._surge_fps = self._surge_fps or self._surge()
+            yield steady
             self._view.phase = "surge"
-            yield Phase(third_s, self._surge_fps / NUM_CAMERAS, is_surge=True)
+            self._surges_s.append((begin_s + third_s, begin_s + 2 * third_s))
+            yield third_s, self._surge_fps()
             self._view.phase = "steady again"
-            self._surge_fps = 0.0
-            yield Phase(third_s, STEADY_FPS)
+            yield steady
+            begin_s += 3 * third_s
             if seconds:
                 return
 
-    def _surge(self) -> float:
+    def _surge_fps(self) -> float:
         carried_fps = self._service_fps * self._config.settings.scaling.target_utilisation
         return max(carried_fps * _SURGE_FACTOR, 1.5 * STEADY_FPS * NUM_CAMERAS)
 
-    async def _read_decisions(self) -> None:
-        partitions = range(self._settings.partitions)
-        from_the_start = {keys.decisions(partition): "0" for partition in partitions}
-        async for _, decision in follow(self._client, from_the_start):
-            now_s = time.monotonic()
-            ledger = self._fleet.ledger
-            if not ledger.decided:
-                self._screen.note(f"first decision after {now_s - self._started_s:.1f} s")
-            ledger.decide(decision, now_s)
-            frame = ledger.published.get((decision.camera_id or "", decision.seq or 0))
-            latency_ms = None if frame is None else (now_s - frame.intended_at_s) * 1000
-            self._view.decided(decision, latency_ms)
-            self._model = decision.model or self._model
+    def _decided(self, packed: bytes, due_s: float | None, latency_s: float | None) -> None:
+        decision = unpack_decision(packed)
+        latency_ms = None if latency_s is None else latency_s * 1000
+        if not self._model:
+            self._screen.note(f"first decision after {time.monotonic() - self._started_s:.1f} s")
+        self._model = decision.model or self._model
+        self._view.decided(decision, latency_ms)
+        if due_s is not None and latency_ms is not None:
+            is_surge = any(begin_s <= due_s < end_s for begin_s, end_s in self._surges_s)
+            (self._surge if is_surge else self._steady).add([latency_ms])
 
     async def _watch(self) -> None:
         """Look at replicas and backlog; whatever is slow runs beside the schedule."""
         partitions = range(self._settings.partitions)
         looked_s = 0.0
         while True:
+            self._lateness.add(self._fleet.take().lateness_ms)
             with suppress(*FAILURES):
                 self._view.backlog = total(await read_backlog(self._client, partitions))
             with suppress(DeployFailed):
@@ -173,7 +170,7 @@ class _Demo:
             await asyncio.sleep(_REFRESH_S)
 
 
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
     """Cancel until they end: redis-py may turn a cancellation into a failed command."""
     waiting = set(tasks)
     while waiting:

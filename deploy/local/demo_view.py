@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from loadtest.ledger import percentile
+from loadtest.histograms import percentile
 from workers.stream.backlog import NOTHING, Backlog
 from workers.wire.decision import Decision
 

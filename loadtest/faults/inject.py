@@ -27,8 +27,9 @@ from loadtest.scenario.faults import (
 )
 from loadtest.scenario.quantities import told_s
 from loadtest.target import Controls, Target
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES
+from workers.stream.server import Server
 from workers.wire import keys
 from workers.wire.server_url import parse_server_url
 
@@ -268,10 +269,14 @@ class _disturbed:  # noqa: N801 - used as a function is
         for proxy in self._proxies:
             if isinstance(self._fault, NetworkSlow):
                 proxy.delay(self._fault.by)
+            elif self._fault.do == "lose replies":
+                proxy.lose_replies()
             else:
                 proxy.cut()
 
     def __exit__(self, *_: object) -> None:
         for proxy in self._proxies:
             proxy.delay(0)
+            if self._fault.do == "lose replies":
+                proxy.cut()  # the answers that come next would be taken for those that were lost
             proxy.join()

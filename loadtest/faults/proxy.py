@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server: it passes bytes on, later if told so, or not at all."""
+"""A TCP proxy in front of a server: it passes bytes on, later, one way only, or not at all."""
 
 import asyncio
 import threading
@@ -18,6 +18,7 @@ class Proxy:
         self._to = (host, port)
         self._delay_s = 0.0
         self._is_cut = False
+        self._loses_replies = False
         self._ends: set[asyncio.WriteTransport] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -32,8 +33,16 @@ class Proxy:
         self._run(self._abort())
 
     def join(self) -> None:
-        """Let lines come up again."""
-        self._is_cut = False
+        """Let lines come up again, and replies pass."""
+        self._is_cut = self._loses_replies = False
+
+    def lose_replies(self) -> None:
+        """Let what is sent pass, and swallow what is answered: nobody knows what became of it."""
+        self._loses_replies = True
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Pass new lines on to another server."""
+        self._to = (host, port)
 
     def delay(self, seconds: float) -> None:
         """Hold back what passes, each way, for so long; 0: no more."""
@@ -74,13 +83,18 @@ class Proxy:
         ends = {writer.transport, to_there.transport}
         self._ends |= ends
         try:
-            await asyncio.gather(self._pass(reader, to_there), self._pass(there, writer))
+            await asyncio.gather(
+                self._pass(reader, to_there, is_reply=False),
+                self._pass(there, writer, is_reply=True),
+            )
         finally:
             self._ends -= ends
             for end in ends:
                 end.abort()
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_reply: bool
+    ) -> None:
         """Pass one way on; a delay shifts bytes in time, it does not make them fewer."""
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(1000)
         clock = asyncio.get_running_loop()
@@ -98,6 +112,8 @@ class Proxy:
         writing = asyncio.create_task(write())
         with suppress(OSError):
             while not writing.done() and (data := await source.read(_PAGE)):
+                if is_reply and self._loses_replies:
+                    continue
                 await waiting.put((clock.time() + self._delay_s, data))
         if not writing.done():
             await waiting.put((0.0, b""))

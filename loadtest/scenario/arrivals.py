@@ -3,6 +3,8 @@
 All of it is open loop: nothing that the deployment does changes when the next frame is due.
 """
 
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -266,3 +268,17 @@ def arrival_times(
         marks = np.cumsum(random.exponential(size=most))
         marks = marks[marks < total]
     return np.interp(marks, cumulative, grid_s)
+
+
+def even_times(phases: Iterable[tuple[float, float]]) -> Iterator[float]:
+    """Yield when frames are due that come evenly, s since the start.
+
+    Args:
+        phases: seconds and frames a second of each; one is asked for when the one before is over.
+    """
+    begin_s = 0.0
+    for seconds, fps in phases:
+        # Counted, not summed up: a sum of periods may miss the end of the phase by a hair.
+        for index in range(math.ceil(seconds * fps - 1e-9)):
+            yield begin_s + index / fps
+        begin_s += seconds

@@ -62,9 +62,12 @@ class SlowDisk(_Lasting):
 
 
 class NetworkCut(_Lasting):
-    """Nothing gets through between the server and the cameras, the replicas, or both."""
+    """Nothing gets through between the server and the cameras, the replicas, or both.
 
-    do: Literal["cut the network"]
+    `lose replies`: what they send does, and what the server answers does not.
+    """
+
+    do: Literal["cut the network", "lose replies"]
     of: Literal["cameras", "replicas", "both"] = "cameras"
 
 

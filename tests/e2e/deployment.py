@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -15,14 +14,16 @@ from deploy.local.ports import free_port
 from deploy.local.processes import descendants
 from deploy.local.server import EmbeddedServer, embedded_server
 from deploy.local.stack import serve_application
+from loadtest.book import Counts
 from loadtest.fleet import Fleet
-from loadtest.ledger import Ledger
-from loadtest.samples import load_samples
+from loadtest.scenario.arrivals import even_times
+from loadtest.target import Target
+from loadtest.task import lone_task
 from tests.bundles import write_random_bundle
-from workers.client.door import follow, last_ids
+from workers.stream.backlog import read_backlog
 from workers.stream.connection import connect
-from workers.wire import keys
-from workers.wire.keyring import write_keys
+from workers.wire.decision import Decision, unpack_decision
+from workers.wire.keyring import read_keys, write_keys
 from workers.wire.signing import new_key
 
 NUM_CAMERAS = 4
@@ -84,27 +85,55 @@ def deployed(folder: Path, metrics_port: int = 0) -> Iterator[Deployment]:
             yield Deployment(server, config, camera_keys)
 
 
+class Watched:
+    """Simulated cameras, and all that is decided on this deployment meanwhile."""
+
+    def __init__(self, url: str, partitions: int, key_file: Path) -> None:
+        self.decisions: list[Decision] = []
+        target = Target(url, partitions, key_file=key_file)
+        task = lone_task(target, len(read_keys(key_file)), deadline_s=30.0)
+        self.fleet = Fleet(task, lambda packed, *_: self.decisions.append(unpack_decision(packed)))
+
+    async def play(self, *phases: tuple[float, float]) -> None:
+        """Let the cameras send, each phase so many seconds at so many frames a second."""
+        await self.fleet.play(even_times(phases))
+
+    @property
+    def counts(self) -> Counts:
+        return self.fleet.book.counts
+
+    @property
+    def num_decided(self) -> int:
+        return self.counts.said.total()
+
+    def reasons(self) -> set[str]:
+        """Return why frames of these cameras got no verdict."""
+        return {said for _, _, said in self.counts.said} - {"bona_fide", "attack"}
+
+    async def assert_exactly_once(self, patience_s: float = 180.0) -> None:
+        """Wait until each frame has its decision, and see that none has two."""
+        assert await self.fleet.settle(patience_s)
+        book = self.fleet.book
+        assert self.counts.statuses["steady", "acknowledged"] > 0
+        assert (book.lost(), book.num_open) == ([], 0)
+        assert (self.counts.doubled, self.counts.breaches, self.counts.unsigned) == (0, 0, 0)
+
+
 @asynccontextmanager
-async def watched(deployment: Deployment) -> AsyncIterator[tuple[Fleet, Ledger]]:
-    """Yield a fleet whose ledger is told of every decision."""
-    sender = connect(deployment.url, timeout_s=1.0)
-    reader = connect(deployment.url, timeout_s=5.0)
-    fleet = Fleet(sender, deployment.camera_keys, load_samples(), deployment.partitions)
+async def watched(deployment: Deployment) -> AsyncIterator[Watched]:
+    """Yield cameras of the deployment whose account is told of every decision."""
+    key_file = deployment.config.settings.camera_keys
+    assert key_file is not None
+    made = Watched(deployment.url, deployment.partitions, key_file)
+    async with made.fleet:
+        yield made
 
-    names = [keys.decisions(partition) for partition in range(deployment.partitions)]
-    after = await last_ids(reader, names)
 
-    async def read() -> None:
-        async for _, decision in follow(reader, after):
-            fleet.ledger.decide(decision, time.monotonic())
-
-    reading = asyncio.create_task(read())
-    try:
-        yield fleet, fleet.ledger
-    finally:
-        reading.cancel()
-        await sender.aclose()
-        await reader.aclose()
+async def assert_nothing_is_left(deployment: Deployment) -> None:
+    client = connect(deployment.url)
+    figures = await read_backlog(client, range(deployment.partitions))
+    await client.aclose()
+    assert [(each.entries, each.pending) for each in figures] == [(0, 0)] * deployment.partitions
 
 
 async def until(condition: Any, timeout_s: float = 180.0) -> None:

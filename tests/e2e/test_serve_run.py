@@ -1,10 +1,8 @@
 """The same file without us: `serve run` alone, with the policy that `build` attaches."""
 
-import asyncio
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import yaml
@@ -13,14 +11,8 @@ from deploy.local.config import CONFIG
 from deploy.local.ports import free_port
 from deploy.local.processes import descendants, processes
 from deploy.local.server import embedded_server
-from loadtest.fleet import Fleet, Phase
-from loadtest.ledger import Ledger
-from loadtest.samples import load_samples
 from tests.bundles import write_random_bundle
-from tests.e2e.deployment import until
-from workers.client.door import follow
-from workers.stream.connection import connect
-from workers.wire import keys
+from tests.e2e.deployment import Watched, until
 from workers.wire.keyring import write_keys
 from workers.wire.signing import new_key
 
@@ -49,8 +41,11 @@ async def test_a_sleeping_application_is_woken_by_its_own_policy(tmp_path: Path)
         }
         process = start([*command, "--address", "local"], tmp_path, environment)
         try:
-            ledger = await load(server.url)
-            assert ledger.reasons() == {}
+            cameras = Watched(server.url, PARTITIONS, tmp_path / "keys.json")
+            async with cameras.fleet:
+                await cameras.play((1, 5))
+                await cameras.assert_exactly_once(patience_s=300)
+            assert cameras.reasons() == set()
         finally:
             started = {each.pid for each in descendants(process.pid)}
             process.terminate()
@@ -65,20 +60,3 @@ def start(
         return subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log
         )
-
-
-async def load(url: str) -> Ledger:
-    client = connect(url, timeout_s=5.0)
-    fleet = Fleet(client, CAMERAS, load_samples(), PARTITIONS)
-
-    async def read() -> None:
-        names = {keys.decisions(partition): "0" for partition in range(PARTITIONS)}
-        async for _, decision in follow(client, names):
-            fleet.ledger.decide(decision, time.monotonic())
-
-    reading = asyncio.create_task(read())
-    await fleet.play(lambda: iter([Phase(1, 5)]))
-    await until(lambda: len(fleet.ledger.decided) == len(fleet.ledger.published), timeout_s=300)
-    reading.cancel()
-    await client.aclose()
-    return fleet.ledger

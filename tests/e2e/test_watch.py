@@ -13,9 +13,8 @@ from deploy.local.ports import free_port
 from deploy.watch.dashboards import dashboards
 from deploy.watch.panels import Dashboard
 from deploy.watch.rules import Metrics, render_rules
-from loadtest.fleet import Phase
 from tests.deploy.watch.prometheus import Prometheus, promtool, scraping
-from tests.e2e.deployment import Deployment, deployed, until, watched
+from tests.e2e.deployment import Deployment, deployed, watched
 from workers.wire.decision import Reason
 
 SLOW = {"LivegateDecisionsSlow", "LivegateFramesNotDecided", "LivegateWaitingGrows"}
@@ -49,10 +48,10 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
 
 
 async def _play(deployment: Deployment) -> int:
-    async with watched(deployment) as (fleet, ledger):
-        await fleet.play(lambda: iter([Phase(5, 10)]))
-        await until(lambda: len(ledger.decided) == len(ledger.published))
-        return len(ledger.decided)
+    async with watched(deployment) as cameras:
+        await cameras.play((5, 40))
+        await cameras.assert_exactly_once()
+        return cameras.num_decided
 
 
 def test_our_metrics_keep_the_rules_of_prometheus(scraped: Scraped) -> None:

@@ -1,16 +1,19 @@
 """The faults, by name: what a run may suffer, and what ends it again."""
 
+import asyncio
 import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import ResponseError
 
+from loadtest.faults.servers import cannot_save as failing_snapshots
 from tests.faults.run import LEASE_MS, Fault, Run, undone
 from tests.workers.stream.cluster import until
+from workers.stream.connection import connect
+from workers.wire import keys
 
 MAX_ID = f"{2**64 - 1}-{2**64 - 1}"
 NEEDED = (
@@ -23,23 +26,23 @@ NEEDED = (
 
 
 def kill_replica(run: Run) -> None:
-    run.replicas.signal(run.random.choice(run.replicas.pids() or [0]), signal.SIGKILL)
+    run.replicas.signal(run.random.choice(run.replicas.replica_pids() or [0]), signal.SIGKILL)
 
 
 def drain_replica(run: Run) -> None:
-    run.replicas.signal(run.random.choice(run.replicas.pids() or [0]), signal.SIGTERM)
+    run.replicas.signal(run.random.choice(run.replicas.replica_pids() or [0]), signal.SIGTERM)
 
 
 def stop_replica(run: Run) -> None:
     """Beyond its lease: what it holds is another one's when it goes on."""
-    pid = run.random.choice(run.replicas.pids() or [0])
+    pid = run.random.choice(run.replicas.replica_pids() or [0])
     run.replicas.signal(pid, signal.SIGSTOP)
     run.hold(1.2 * LEASE_MS / 1000, 2.5 * LEASE_MS / 1000)
     run.replicas.signal(pid, signal.SIGCONT)
 
 
 def kill_all_replicas(run: Run) -> None:
-    for pid in run.replicas.pids():
+    for pid in run.replicas.replica_pids():
         run.replicas.signal(pid, signal.SIGKILL)
 
 
@@ -85,23 +88,24 @@ def kill_connections(run: Run) -> None:
 
 def cut_lines(run: Run) -> None:
     for _ in range(run.random.randint(1, 4)):
-        run.servers.replica_proxy.cut()
-        run.servers.camera_proxy.cut()
+        for proxy in (run.servers.replica_proxy, run.servers.camera_proxy):
+            proxy.cut()
+            proxy.join()
         run.hold(0.01, 0.2)
 
 
 def slow_lines(run: Run) -> None:
-    run.servers.replica_proxy.delay_s = run.random.uniform(0.01, 0.3)
+    run.servers.replica_proxy.delay(run.random.uniform(0.01, 0.3))
     run.hold(0.5, 2)
-    run.servers.replica_proxy.delay_s = 0
+    run.servers.replica_proxy.delay(0)
 
 
 def lose_replies(run: Run) -> None:
     proxy = run.random.choice([run.servers.replica_proxy, run.servers.camera_proxy])
-    proxy.loses_replies = True
+    proxy.lose_replies()
     run.hold(0.1, 2.5)
-    proxy.loses_replies = False
     proxy.cut()
+    proxy.join()
 
 
 def hand_over(run: Run) -> None:
@@ -131,24 +135,14 @@ def full_server(run: Run) -> None:
 
 def cannot_save(run: Run) -> None:
     """MISCONF: the server takes no writes after a snapshot that failed."""
-    client = run.servers.admin()
-    folder = Path(client.config_get("dir")["dir"]) / "blocked.rdb" / "inside"
-    folder.mkdir(parents=True, exist_ok=True)
 
-    def saved(status: str) -> None:
-        until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
-        client.bgsave()
-        until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == status)
+    async def hold() -> None:
+        servers = connect(f"redis://127.0.0.1:{run.servers.primary.port}", timeout_s=10)
+        async with failing_snapshots(await servers.of(keys.frames(0))):
+            await asyncio.sleep(run.random.uniform(0.3, 2))
+        await servers.aclose()
 
-    client.config_set("save", "3600 1")
-    client.config_set("dbfilename", "blocked.rdb")
-    try:
-        saved("err")
-        run.hold(0.3, 2)
-    finally:
-        client.config_set("dbfilename", "dump.rdb")
-        client.config_set("save", "")
-        saved("ok")
+    asyncio.run(hold())
 
 
 def lose_everything(run: Run) -> None:

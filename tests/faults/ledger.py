@@ -1,4 +1,4 @@
-"""The account: every frame that was sent, and everything that was ever said of it.
+"""An account that is independent of `loadtest`: every frame sent, all that was ever said of it.
 
 It shares no code with the product: redis-py and msgpack alone, and the wire format's own words.
 """

@@ -21,7 +21,7 @@ from zlib import crc32
 import redis
 
 from tests.faults.ledger import Camera, Ledger, Reader
-from tests.faults.replicas import Replicas
+from tests.faults.run import Replicas
 from tests.faults.servers import Clustered, Single, clustered, single
 from tests.workers.stream.cluster import until
 from workers.settings import StreamSettings, WorkerSettings
@@ -43,7 +43,7 @@ def replicas(
     try:
         yield made
     finally:
-        made.stop()
+        made.close()
 
 
 def idle(servers: Single | Clustered, folder: Path, partitions: int) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def idle(servers: Single | Clustered, folder: Path, partitions: int) -> dict[str
         key = "livegate:{0}:members"
         until(lambda: servers.admin().exists(key) or servers.is_cluster)
         time.sleep(4)
-        pid = made.pids()[0]
+        pid = made.replica_pids()[0]
         before = [_cpu_s(client) for client in servers.admins()], _process_cpu_s(pid)
         time.sleep(WINDOW_S)
         after = [_cpu_s(client) for client in servers.admins()], _process_cpu_s(pid)

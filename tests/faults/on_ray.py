@@ -62,11 +62,11 @@ class RayReplicas:
         self.endings: Counter[int] = Counter()
         self._deployment = deployment
 
-    def pids(self) -> list[int]:
+    def replica_pids(self) -> list[int]:
         return self._deployment.replica_pids()
 
     def signal(self, pid: int, number: int) -> None:
-        if pid in self.pids():
+        if pid in self.replica_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             self.endings[-number] += number == signal.SIGKILL
@@ -74,7 +74,7 @@ class RayReplicas:
     def failures(self) -> list[str]:
         return []
 
-    def stop(self) -> None:
+    def close(self) -> None:
         return
 
 

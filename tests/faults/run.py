@@ -13,8 +13,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from loadtest.stack import Stack
 from tests.faults.ledger import Camera, Ledger, Reader
-from tests.faults.replicas import Replicas
 from tests.faults.servers import Clustered, Faked, Single
 from workers.settings import StreamSettings, WorkerSettings
 
@@ -23,6 +23,12 @@ LEASE_MS = 1000
 PARTITIONS = 4
 QUIET_S = 600.0  # the patience of a run beside other load
 _BESIDE = ("kill_replica", "drain_replica", "stop_replica")
+
+
+class Replicas(Stack):
+    """Replicas whose network is none; see there."""
+
+    module = "tests.faults.replica"
 
 
 @dataclass
@@ -76,7 +82,7 @@ def running(
     finally:
         for camera in cameras:
             camera.stop()
-        replicas.stop()
+        replicas.close()
         reader.stop()
 
 
@@ -128,7 +134,7 @@ def settle(run: Run) -> dict[str, Any]:
     end_s = time.monotonic() + QUIET_S
     while run.ledger.missing() and time.monotonic() < end_s:
         time.sleep(0.1)
-    run.replicas.stop()
+    run.replicas.close()
     run.reader.stop()
     run.reader.read_all()
     account = run.ledger.account()

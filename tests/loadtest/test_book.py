@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
+from loadtest.account import account_of_counts
 from loadtest.book import Book, Kind
-from loadtest.result import account_of_counts
 
 WARM_UP_S, DEADLINE_S, LOAD_S = 10.0, 3.0, 20.0
 

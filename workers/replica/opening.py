@@ -1,7 +1,8 @@
 """A replica opens frames: from bytes that anybody may have sent to planes the network can judge."""
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from model.data.quality import faults, measure
@@ -14,6 +15,7 @@ from workers.wire.keys import partition_of
 from workers.wire.refusal import (
     ClockAhead,
     Expired,
+    FrameRefused,
     LowQuality,
     ModalityMissing,
     WorkerFailed,
@@ -24,6 +26,8 @@ from workers.wire.signing import Verifier
 if TYPE_CHECKING:
     from model.data.planes import Planes
     from model.serving.predictor import Predictor
+
+_log = logging.getLogger(__name__)
 
 
 class Opener:
@@ -36,27 +40,37 @@ class Opener:
         self._quota = CameraQuota(settings.max_camera_fps)
 
     def open(
-        self, frame: InFlight, predictor_for: "Callable[[str], Predictor]", now_ms: int
-    ) -> None:
-        """Verify and decode; what is learned stays on `frame` even if it is refused.
+        self, frames: Sequence[InFlight], predictor_for: "Callable[[str], Predictor]"
+    ) -> list[FrameRefused | None]:
+        """Verify and decode several; what is learned stays on each, even if it is refused.
 
         Args:
-            frame: as it came.
+            frames: as they came.
             predictor_for: tells by the camera's id whose input the planes are to be.
-            now_ms: the server's clock, Unix ms.
 
-        Raises:
-            FrameRefused: why it gets no decision.
+        Returns:
+            For each, why it gets no decision; None: it may be judged.
         """
+        return [self._open(frame, predictor_for) for frame in frames]
+
+    def _open(
+        self, frame: InFlight, predictor_for: "Callable[[str], Predictor]"
+    ) -> FrameRefused | None:
         started_s = time.perf_counter()
         try:
             self._verify(frame)
-            self.check_age(frame, now_ms)
+            self.check_age(frame, frame.read_at_ms)
             self._quota.take(frame.camera_id or "", frame.arrived_at_ms)
             self._decode(frame, predictor_for(frame.camera_id or ""))
+        except FrameRefused as refused:
+            return refused
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame only
+            _log.exception("a frame could not be opened", extra=frame.named)
+            return WorkerFailed(f"opening it failed: {type(error).__name__}")
         finally:
             frame.decode_s = time.perf_counter() - started_s
             frame.finish_stage("decode")
+        return None
 
     def check_age(self, frame: InFlight, now_ms: int) -> None:
         """Return if a frame is neither too old nor from the future.

@@ -10,7 +10,8 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
-from workers.replica.telemetry import MetricsBackend, present
+from workers.ray_internals import begin
+from workers.replica.telemetry import MetricsBackend
 from workers.stream.connection import Servers
 from workers.stream.scripts import packed, script
 from workers.wire import keys
@@ -51,9 +52,9 @@ class ShadowTally:
         )
         for decided in Outcome:
             for candidate in Outcome:
-                present(self._frames, {"decided": decided, "candidate": candidate})
+                begin(self._frames, {"decided": decided, "candidate": candidate})
         for reason in ("busy", "failed"):
-            present(self._dropped, {"reason": reason})
+            begin(self._dropped, {"reason": reason})
         self._kept: dict[tuple[str, str], Counter[str]] = {}
 
     def compared(self, decision: Decision, candidate: str, verdict: dict[str, Any]) -> None:

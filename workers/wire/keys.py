@@ -76,6 +76,11 @@ def members(copy: int) -> str:
     return f"livegate:{{{copy}}}:members"
 
 
+def codecs(copy: int) -> str:
+    """The codecs of planes that the deployment takes, separated by spaces."""
+    return f"livegate:{{{copy}}}:codecs"
+
+
 def layout(copy: int) -> str:
     """The number of partitions that the streams were laid out for."""
     return f"livegate:{{{copy}}}:layout"

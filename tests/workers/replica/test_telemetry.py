@@ -117,7 +117,7 @@ def test_however_many_cameras_there_are_few_have_series(
     backend: Backend, telemetry: Telemetry
 ) -> None:
     for number in range(2 * MAX_CAMERAS):
-        telemetry.committed(decision(f"gate-{number}"))
+        telemetry.committed([decision(f"gate-{number}")])
     cameras = backend.labels("livegate_camera_decisions_total", "camera")
     assert len(cameras) == MAX_CAMERAS + 1
     others = frozenset({"camera": OTHER_CAMERAS, "outcome": "attack"}.items())
@@ -131,7 +131,7 @@ def test_however_many_cameras_there_are_few_have_series(
 def test_a_camera_that_proves_nothing_gets_no_series(
     backend: Backend, telemetry: Telemetry, reason: Reason
 ) -> None:
-    telemetry.committed(decision("forged", reason))
+    telemetry.committed([decision("forged", reason)])
     assert backend.labels("livegate_camera_decisions_total", "camera") == set()
     counted = frozenset({"outcome": "no_decision", "reason": reason.value}.items())
     assert backend.totals["livegate_decisions_total", counted] == 1
