@@ -78,7 +78,11 @@ class Worker:
         verifier = self._keyring or AcceptUnsigned()
         self._ingress = Ingress(self._figures.servers, verifier, settings, self._stream.now_ms)
         self._local = Local(
-            self._now_ms, lambda: self._figures.backlog, replica_states, self._troubles
+            self._now_ms,
+            lambda: self._figures.backlog,
+            replica_states,
+            self._troubles,
+            self._lineup.status,
         )
         self._console = Console(Feed(settings.stream, self._local), settings.console.token_file)
 

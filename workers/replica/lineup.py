@@ -56,12 +56,13 @@ class Lineup:
         """Return what there is to tell of it, in a form that JSON can hold."""
         return {**self.models.told(), "shadow": self._shadow.runs_on if self._shadow else ""}
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, str]:
         """Return what a replica says of what judges in it."""
         deciding = self.models.deciding
         return {
             "model": deciding.model_id,
             "runs_on": runs_on(deciding),
+            "candidate": "" if self.models.candidate is None else self.models.candidate.model_id,
             "swap_error": self.models.error,
         }
 
@@ -89,7 +90,9 @@ class Lineup:
         models, candidate, tried = self.models, self.models.candidate, self.models.tried
         self._pipeline.predictor = models.deciding
         self._telemetry.serves(
-            models.deciding.model_id, None if candidate is None else candidate.model_id
+            models.deciding.model_id,
+            runs_on(models.deciding),
+            None if candidate is None else candidate.model_id,
         )
         wanted = None
         if candidate is not None and tried is not None and tried.shadow > 0:
