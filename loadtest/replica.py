@@ -38,14 +38,15 @@ _FRAME_S = 0.001
 PredictorOf = Callable[[WorkerSettings], Predictor]
 
 
-class _NoMetrics:
+class NoMetrics:
     """A metrics backend that keeps nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return something that makes, and is, whatever is wanted."""
         return lambda *_, **__: self
 
     def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        return None
+        """Do nothing."""
 
 
 class _Instant(ConstantPredictor):
@@ -79,7 +80,7 @@ async def _run(settings: WorkerSettings, name: str, predictor_of: PredictorOf) -
         stream=RedisStream(settings.stream, consumer=name),
         predictor=predictor_of(settings),
         verifier=keyring or AcceptUnsigned(),
-        telemetry=Telemetry(_NoMetrics(), settings.decode_threads),
+        telemetry=Telemetry(NoMetrics(), settings.decode_threads),
         settings=settings,
         replica=name,
     )
