@@ -12,7 +12,7 @@ from importlib.resources import files
 import cv2
 
 from deploy.local.home import Home
-from workers.client.camera import Camera, jpeg, png
+from workers.client.camera import Camera, jpeg
 
 home = Home()  # the folder .livegate of `livegate up`
 address, key = home.address(), home.key_of("gate-1")
@@ -26,7 +26,7 @@ ir = cv2.imread(f"{shots}/p000_0_ir.jpg", cv2.IMREAD_GRAYSCALE)  # uint8 (H, W)
 visit = f"gate-1-{time.time_ns()}"
 for _ in range(10):
     camera.publish(
-        {"rgb": jpeg(rgb), "depth": png(depth_mm), "ir": jpeg(ir)},
+        {"rgb": jpeg(rgb), "depth": camera.depth(depth_mm), "ir": jpeg(ir)},
         face_box=(70, 64, 67, 84),  # x, y, w, h in px of the RGB picture, as your detector finds it
         presentation_id=visit,  # the person who stands there, as long as they stay
     )

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgpack
 
-from workers.stream.connection import Servers, is_cancelled
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES
+from workers.stream.server import is_cancelled
 from workers.wire import keys
 from workers.wire.decision import VERSION
 

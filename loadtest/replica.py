@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from loadtest.stack import INSTANT, STALLED
 from model.data.planes import Planes
@@ -24,7 +23,7 @@ from model.serving.predictor import Prediction, Predictor
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import end_with_parent
 from workers.replica.progress import PipelineStalled
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.redis_stream import RedisStream
 from workers.testing import ConstantPredictor
@@ -36,17 +35,6 @@ _FRAME_S = 0.001
 
 
 PredictorOf = Callable[[WorkerSettings], Predictor]
-
-
-class NoMetrics:
-    """A metrics backend that keeps nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        """Return something that makes, and is, whatever is wanted."""
-        return lambda *_, **__: self
-
-    def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        """Do nothing."""
 
 
 class _Instant(ConstantPredictor):

@@ -1,4 +1,4 @@
-"""Pictures and bytes that try to hurt: builders for PNG and JPEG files that break one rule each."""
+"""Pictures and bytes that try to hurt: PNGs, JPEGs and Pco streams that break one rule each."""
 
 import struct
 import zlib
@@ -8,11 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pcodec import ChunkConfig, standalone
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 SIDE = 48
 _WAVES = np.sin(np.arange(SIDE) / 3.0)
 FACE: NDArray[np.uint8] = (130 + 60 * _WAVES[:, None] + 60 * _WAVES[None]).astype(np.uint8)
+DEPTH: NDArray[np.uint16] = (500 + FACE.astype(np.uint16)).astype(np.uint16)
 COLOUR: NDArray[np.uint8] = cv2.applyColorMap(FACE, cv2.COLORMAP_JET)  # type: ignore[assignment]
 
 
@@ -96,6 +98,34 @@ def hostile_pngs() -> Iterator[tuple[str, bytes]]:
         png_file(png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 1, 0, 0)), rows),
     )
     yield "a header that is too short", png_file(png_chunk(b"IHDR", bytes(12)), rows)
+
+
+def pco_of(pixels: NDArray[np.uint16], **config: int) -> bytes:
+    """Return a Pco stream, with settings of `pcodec.ChunkConfig`."""
+    numbers = np.ascontiguousarray(pixels).reshape(-1)
+    stream: bytes = standalone.simple_compress(numbers, ChunkConfig(**config))
+    return stream
+
+
+def hostile_pcos() -> Iterator[tuple[str, bytes]]:
+    """Yield streams none of which may be decoded as depth of `FACE`'s size."""
+    whole = pco_of(DEPTH)
+    yield "nothing", b"x"
+    yield "no magic number", whole[1:]
+    yield "nothing else", whole[:4]
+    yield "its header alone", whole[:12]
+    yield "cut", whole[: len(whole) // 2]
+    yield "its last bytes cut", whole[:-8]
+    yield "of a later version", whole[:4] + b"\xff" + whole[5:]
+    yield "a bomb of one value", pco_of(np.zeros(1 << 24, np.uint16))
+    yield "one number too many", pco_of(np.append(DEPTH.reshape(-1), np.uint16(1)))
+    yield "one number too few", pco_of(DEPTH.reshape(-1)[:-1])
+    yield "a whole batch too few", pco_of(DEPTH.reshape(-1)[:-256])
+    yield "none", pco_of(DEPTH[:0])
+    for kind in (np.int16, np.uint32, np.float32, np.float64, np.uint64):
+        yield f"of {kind.__name__}", pco_of(DEPTH.astype(kind))
+    for at in range(4, 40, 3):
+        yield f"all bits at {at}", whole[:at] + b"\xff" * 9 + whole[at + 9 :]
 
 
 def jpeg_file(*flags: int, pixels: NDArray[np.uint8] = FACE) -> bytes:

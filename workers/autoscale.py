@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workers.ray_internals import begin
 from workers.replica.process import log_with_serve
-from workers.replica.telemetry import MetricsBackend, present
+from workers.replica.telemetry import MetricsBackend
 from workers.settings import ScalingSettings, StreamSettings
 from workers.stream.backlog import Backlog, read_backlog, total
 from workers.stream.connection import connect
@@ -177,7 +178,7 @@ class DeploymentGauges:
         self._arrived = metrics.Counter(
             "livegate_frames_total", "Frames that arrived in the stream.", ()
         )
-        present(self._arrived, {})
+        begin(self._arrived, {})
 
     def saw(self, backlog: Backlog | None) -> None:
         """Tell the backlog; None: the server does not."""

@@ -30,7 +30,7 @@ from workers.stream.failure import FAILURES, failure_of
 from workers.stream.scripts import packed, script
 from workers.wire import keys
 from workers.wire.decision import Reason
-from workers.wire.frame import Frame, peek_camera_id, take_fields, unpack_frame
+from workers.wire.frame import CODECS, Frame, peek_camera_id, take_fields, unpack_frame
 from workers.wire.refusal import ClockAhead, Expired, FrameRefused
 from workers.wire.signing import Verifier
 
@@ -124,7 +124,12 @@ class Ingress:
             _log.error("frames of partition %d can't be added: %s", partition, answer[0])
             return _refusal(503, "not_now", "the stream takes no frames for now", 1000)
         entry_id = answer.decode()
-        content = {"entry_id": entry_id, "camera_id": frame.camera_id, "seq": frame.seq}
+        content = {
+            "entry_id": entry_id,
+            "camera_id": frame.camera_id,
+            "seq": frame.seq,
+            "codecs": CODECS,
+        }
         return JSONResponse(content, 202)
 
     def _partition(self, frame: Frame) -> int:

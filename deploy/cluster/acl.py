@@ -31,13 +31,15 @@ Role = Literal["worker", "gateway", "camera", "door", "operator", "console", "ad
 _FRAMES = "livegate:{*}:frames"
 _DECISIONS = "livegate:{*}:decisions"
 _DEAD = "livegate:{*}:dead"
+# What a deployment tells whoever sends it frames.
+_TOLD = f"%R~{keys.layout(0)} %R~{keys.codecs(0)}"
 # All that the scripts in workers/stream/scripts call, and what is run beside them.
 _WORKER = (
     "+evalsha +eval +ping +time +info "
     "+xgroup|create +xgroup|delconsumer +xinfo|stream +xinfo|groups +xinfo|consumers "
     "+xreadgroup +xclaim +xpending +xack +xdel +xadd +xlen +xrange +xrevrange +xread +xsetid "
     "+zadd +zcount +zscore +zrem +zremrangebyscore +zrevrange +pexpireat "
-    "+del +exists +set +get +hset +hgetall +hdel +hkeys"
+    "+del +exists +set +get +hset +hincrby +hgetall +hdel +hkeys +pexpire"
 )
 _FIGURES = "+evalsha +eval +ping +time +get +xlen +xpending +xinfo|groups"
 _SERVER = "+info +slowlog|get +slowlog|len +latency|latest +xinfo|consumers +hgetall"
@@ -73,8 +75,8 @@ class Account:
         seen = f"%R~{_DECISIONS} %R~{_DECISIONS}:*"
         rules = {
             "worker": f"~livegate:* {_WORKER}",
-            "gateway": f"%W~{_FRAMES} %R~{keys.layout(0)} +xadd +get +ping",
-            "camera": f"%W~{keys.frames(partition)} %R~{keys.layout(0)} +xadd +get +ping",
+            "gateway": f"%W~{_FRAMES} {_TOLD} +xadd +get +ping",
+            "camera": f"%W~{keys.frames(partition)} {_TOLD} +xadd +get +ping",
             "door": f"%R~{keys.camera_decisions(partition, self.camera_id)} %R~{keys.layout(0)} "
             "+xread +xrevrange +get +ping",
             "operator": f"%R~{_FRAMES} {seen} %R~{_DEAD} %R~{keys.layout(0)} %R~{keys.members(0)} "

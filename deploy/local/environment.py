@@ -42,14 +42,22 @@ def import_ray() -> None:
     Where Ray was imported before, as in tests, it takes neither token nor loopback any more: its
     processes would not understand each other.
     """
-    if "ray" not in sys.modules:
-        os.environ.update(_closed())
-    for name, value in {**_PATIENT, **_OTHERS}.items():
-        os.environ.setdefault(name, value)
+    closed = ray_environment()
+    if "ray" in sys.modules:
+        closed = {name: closed[name] for name in (*_PATIENT, *_OTHERS)}
+    os.environ.update(closed)
     import ray.serve  # noqa: F401, PLC0415 - it reads its environment when it is imported
 
     for logger in ("ray", "ray.serve"):
         logging.getLogger(logger).setLevel(logging.ERROR)
+
+
+def ray_environment() -> dict[str, str]:
+    """Return what a process that starts Ray is told; what is set here already stays."""
+    return {
+        **{name: os.environ.get(name, value) for name, value in {**_PATIENT, **_OTHERS}.items()},
+        **_closed(),
+    }
 
 
 def _closed() -> dict[str, str]:

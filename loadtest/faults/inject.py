@@ -27,8 +27,9 @@ from loadtest.scenario.faults import (
 )
 from loadtest.scenario.quantities import told_s
 from loadtest.target import Controls, Target
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES
+from workers.stream.server import Server
 from workers.wire import keys
 from workers.wire.server_url import parse_server_url
 

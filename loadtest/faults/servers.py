@@ -9,8 +9,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES
+from workers.stream.server import Server
 from workers.wire import keys
 
 _UNDO_S = 30.0
@@ -30,7 +31,7 @@ async def fail_over(servers: Servers, order: random.Random) -> None:
         raise RedisError("no primary of the cluster has a replica")
     host, port = order.choice(replicas)[:2]
     name = host.decode() if isinstance(host, bytes) else str(host)
-    replica = servers._at((name or "127.0.0.1", int(port)))
+    replica = servers.at((name or "127.0.0.1", int(port)))
     await replica.execute("CLUSTER FAILOVER")
 
 

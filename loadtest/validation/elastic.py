@@ -16,13 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.replica import NoMetrics
 from model.data.planes import Planes
 from model.serving.predictor import Prediction
 from workers.autoscale import ArrivalRate, Load, Scaler
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import end_with_parent
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import Settings, WorkerSettings
 from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import connect

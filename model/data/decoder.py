@@ -6,15 +6,14 @@ what decoding them will cost; then they are decoded by code that takes no half p
 the interpreter lock: `decode_planes` is meant for a thread pool.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
 
-from model.data import jpeg, png
+from model.data import jpeg, pco, png
 from model.data.planes import Image, PlaneError
 
 MAX_SIDE_PX = 2048
@@ -23,7 +22,7 @@ MAX_PLANE_PX = 1 << 20
 # over its samples 14 times, with depth and infrared of the same size.
 MAX_FRAME_SAMPLES = 16 * MAX_PLANE_PX
 
-Codec = Literal["jpeg", "png", "raw"]
+Codec = Literal["jpeg", "png", "raw", "pco"]
 
 # A grey picture in three channels, after JPEG's rounding: they differ by no more than this.
 _MAX_TINT = 8
@@ -41,7 +40,7 @@ class Picture:
     Attributes:
         codec: how `data` is encoded; raw: rows from the top, little-endian, depth of 16 bits.
         data: the encoded picture.
-        shape: (height, width) or (height, width, channels) px; needed for `raw`.
+        shape: (height, width) or (height, width, channels) px; needed for `raw` and `pco`.
     """
 
     codec: Codec
@@ -112,9 +111,11 @@ def decode_planes(pictures: Mapping[str, Picture]) -> dict[str, Image]:
     """
     inspected: dict[str, _Inspected] = {}
     for name, picture in pictures.items():
-        with _naming(name):
+        try:
             inspected[name] = _INSPECT[picture.codec](name, picture)
             _check(name, inspected[name], picture.shape)
+        except PlaneError as error:
+            raise PlaneError(f"{name} {error}") from error
     num_samples = sum(each.num_samples for each in inspected.values())
     if num_samples > MAX_FRAME_SAMPLES:
         raise PlaneError(
@@ -123,18 +124,11 @@ def decode_planes(pictures: Mapping[str, Picture]) -> dict[str, Image]:
         )
     decoded: dict[str, Image] = {}
     for name, each in inspected.items():
-        with _naming(name):
+        try:
             decoded[name] = (_colour if name == "rgb" else _grey)(each.decode())
+        except PlaneError as error:
+            raise PlaneError(f"{name} {error}") from error
     return decoded
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the plane's name before an error's message."""
-    try:
-        yield
-    except PlaneError as error:
-        raise PlaneError(f"{name} {error}") from error
 
 
 def _check(name: str, found: _Inspected, shape: tuple[int, ...] | None) -> None:
@@ -171,6 +165,7 @@ _INSPECT: dict[str, Callable[[str, Picture], _Inspected]] = {
     "jpeg": lambda _, picture: jpeg.inspect(picture.data),
     "png": lambda _, picture: png.inspect(picture.data),
     "raw": _inspect_raw,
+    "pco": lambda name, picture: pco.inspect(name, picture.data, picture.shape),
 }
 
 

@@ -6,8 +6,9 @@ whatever is left of it. A plane of one value, or of nothing but noise, shows no 
 tolerates is a property of its bundle, and so are the limits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ _BELL = cv2.getGaussianKernel(17, 2.0, cv2.CV_32F)
 # Neighbours whose depths differ by no more are of one surface: mm, or grey values of 8-bit depth.
 _ONE_SURFACE: dict[DepthKind, int] = {"millimetres": 30, "8-bit": 12}
 
+_UNBOUNDED = (-np.inf, np.inf)
 # Limits that are parts of a whole.
 _HIGHEST = {name: (1,) for name in ("min_face_inside", "max_depth_holes", "min_depth_agreement")}
 
@@ -133,11 +135,13 @@ def measure(planes: Planes, face_px: float | None = None) -> dict[str, float]:
     figures: dict[str, float] = {"face_inside": planes.face_inside}
     if known := [px for px in (face_px, planes.face_px) if px is not None]:
         figures["face_px"] = min(known)
+    lit: dict[str, NDArray[Any]] = {}
     if planes.rgb is not None:
-        luma = cv2.cvtColor(planes.rgb, cv2.COLOR_RGB2GRAY)
-        figures["rgb_brightness"], figures["rgb_smoothness"] = _light(luma)  # type: ignore[arg-type]
+        lit["rgb"] = cv2.cvtColor(planes.rgb, cv2.COLOR_RGB2GRAY)
     if planes.ir is not None:
-        figures["ir_brightness"], figures["ir_smoothness"] = _light(planes.ir)
+        lit["ir"] = planes.ir
+    for name, (brightness, smoothness) in zip(lit, _light([*lit.values()]), strict=True):
+        figures[f"{name}_brightness"], figures[f"{name}_smoothness"] = brightness, smoothness
     if planes.depth is not None:
         figures |= _depth(planes.depth, _ONE_SURFACE[planes.depth_kind])
     return {name: round(float(value), 3) for name, value in figures.items()}
@@ -145,10 +149,9 @@ def measure(planes: Planes, face_px: float | None = None) -> dict[str, float]:
 
 def faults(figures: Mapping[str, float], limits: QualityLimits) -> list[str]:
     """Return the limits that a face violates, each with figure and limit; [] for none."""
-    bounds = limits.to_dict()
-    found = []
+    bounds, found = _bounds(limits), []
     for name, value in figures.items():
-        low, high = bounds.get(f"min_{name}", -np.inf), bounds.get(f"max_{name}", np.inf)
+        low, high = bounds.get(name, _UNBOUNDED)
         if value < low:
             found.append(f"{name} must be at least {low:g}, is {value:g}")
         elif value > high:
@@ -156,11 +159,29 @@ def faults(figures: Mapping[str, float], limits: QualityLimits) -> list[str]:
     return found
 
 
-def _light(plane: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return brightness and smoothness of (S, S) uint8."""
-    smooth = cv2.sepFilter2D(plane, cv2.CV_32F, _BELL, _BELL)
-    rough = cv2.subtract(plane, smooth, dtype=cv2.CV_32F)
-    return cv2.mean(plane)[0], _spread(smooth) / (_spread(rough) + 0.5)
+@cache
+def _bounds(limits: QualityLimits) -> dict[str, tuple[float, float]]:
+    values = limits.to_dict()
+    return {
+        name: (values.get(f"min_{name}", -np.inf), values.get(f"max_{name}", np.inf))
+        for name in {each.partition("_")[2] for each in values}
+    }
+
+
+def _light(planes: Sequence[NDArray[Any]]) -> list[tuple[float, float]]:
+    """Return brightness and smoothness of each of up to 4 planes, (S, S) uint8."""
+    if not planes:
+        return []
+    # As channels of one picture, which are filtered each for itself at little more than one's cost.
+    picture = planes[0] if len(planes) == 1 else cv2.merge(planes)
+    smooth = cv2.sepFilter2D(picture, cv2.CV_32F, _BELL, _BELL)
+    rough = cv2.subtract(picture, smooth, dtype=cv2.CV_32F)
+    return [
+        (brightness, kept / (removed + 0.5))
+        for brightness, kept, removed in zip(
+            cv2.mean(picture)[: len(planes)], _spreads(smooth), _spreads(rough), strict=True
+        )
+    ]
 
 
 def _depth(depth: NDArray[np.uint16], one_surface: int) -> dict[str, float]:
@@ -174,11 +195,11 @@ def _depth(depth: NDArray[np.uint16], one_surface: int) -> dict[str, float]:
     return {
         "depth_holes": 1 - cv2.countNonZero(seen) / seen.size,
         "depth_agreement": cv2.countNonZero(agreeing) / max(1, cv2.countNonZero(pairs)),
-        "depth_spread": _spread(middle, seen),
+        "depth_spread": _spreads(middle, seen)[0],
     }
 
 
-def _spread(values: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
-    """Return the standard deviation; far cheaper on small planes than numpy's."""
-    _, deviation = cv2.meanStdDev(values, mask=mask)
-    return float(deviation[0, 0])
+def _spreads(values: NDArray[Any], mask: NDArray[Any] | None = None) -> list[float]:
+    """Return each channel's standard deviation; far cheaper on small planes than numpy's."""
+    _, deviations = cv2.meanStdDev(values, mask=mask)
+    return [float(each) for each in deviations[:, 0]]

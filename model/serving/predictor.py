@@ -14,6 +14,8 @@ from model.data.planes import SUBSETS, DepthKind, Planes
 from model.data.quality import QualityLimits
 from model.serving.presentations import ErrorRates
 
+_SUBSET_NAMES = tuple(map("+".join, SUBSETS))
+
 
 class Prediction(NamedTuple):
     """Output of the network for a batch.
@@ -33,8 +35,8 @@ class Prediction(NamedTuple):
         Losing a modality takes away what rests on it, alone and with others, and nothing else.
         """
         return {
-            "+".join(names): round(float(odds), 4)
-            for names, odds in zip(SUBSETS, self.evidence[row], strict=True)
+            names: round(odds, 4)
+            for names, odds in zip(_SUBSET_NAMES, self.evidence[row].tolist(), strict=True)
             if odds
         }
 

@@ -1,12 +1,14 @@
 """Training: list files in, a model bundle out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from model.data.augmentation import augmented
 from model.data.composites import KINDS, PROTOCOLS, with_composites
@@ -22,14 +24,13 @@ from model.runs.outputs import refuse_existing
 from model.runs.progress import Advance, ignore
 from model.serving.bundle import save_bundle
 from model.training.checkpoint import Checkpoint, State
+from model.training.drawing import draw
 from model.training.loss import AverageBinaryCenterLoss, evidence_loss
 from model.training.recipe import TrainingConfig, described
 from model.training.release import TrainingError, release
 
 _DEAD_GATE_SAMPLES = 64
 _BLIND_WEIGHT = 0.2
-
-
 # Composites of each species that a validation list gets.
 _VAL_COMPOSITES = 100
 
@@ -46,6 +47,7 @@ class Epoch:
         apcer: highest of the species' rates on the validation list, at a threshold of 0.5.
         bpcer: on the validation list, at the same threshold.
         dead_gates: for each fusion level, the part of its channels that the gate keeps closed.
+        attack_loss: for each attack species, its samples' mean cross-entropy over the epoch.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Epoch:
     apcer: float
     bpcer: float
     dead_gates: list[float]
+    attack_loss: dict[str, float] = field(default_factory=dict)
 
     @property
     def acer(self) -> float:
@@ -101,8 +104,10 @@ def train(
         for group in state.optimiser.param_groups:
             group["lr"] = config.learning_rate * config.decay ** (number - 1)
         rng = np.random.default_rng([config.seed, number])
-        train_loss = _train_epoch(state, train_set, config, rng, advance)
-        epoch = _judged(number, train_loss, state.network, val_set, rows)
+        known = epochs[-1].attack_loss if epochs else {}
+        drawn = draw(train_set, known, composes=config.chances.composing > 0, rng=rng)
+        losses = _train_epoch(state, train_set, drawn, config, rng, advance)
+        epoch = _judged(number, losses, state.network, val_set, rows)
         is_best = all(epoch.val_loss < each.val_loss for each in epochs) or not len(rows)
         epochs.append(epoch)
         checkpoint.save([asdict(each) for each in epochs], state, is_best=is_best)
@@ -180,25 +185,30 @@ def _fresh(config: TrainingConfig) -> State:
     return State(network, loss, optimiser)
 
 
+class _Losses(NamedTuple):
+    """What an epoch cost: on average, and each attack species."""
+
+    mean: float
+    attacks: dict[str, float]
+
+
 def _train_epoch(
     state: State,
     dataset: Dataset,
+    drawn: NDArray[np.int64],
     config: TrainingConfig,
     rng: np.random.Generator,
     advance: Advance,
-) -> float:
+) -> _Losses:
     network, loss, optimiser = state
     network.train()
     device = network.device
     total = 0.0
-    seen = np.arange(len(dataset))
-    if config.chances.composing:
-        # What becomes an attack must not be missed among the few that are bona fide.
-        seen = np.concatenate([seen, np.flatnonzero(dataset.label == 1)])
-    for chosen in batches(len(seen), config.batch, rng):
+    of_rows = np.full(len(dataset), np.nan)
+    for chosen in batches(len(drawn), config.batch, rng):
         if len(chosen) < 2:
             continue  # batch normalisation has no variance of one sample
-        batch = augmented(dataset, seen[chosen], config.chances, rng)
+        batch = augmented(dataset, drawn[chosen], config.chances, rng)
         stored, label = batch.stored.to(device), batch.label.to(device)
         # bf16 needs no loss scaling.
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
@@ -215,13 +225,19 @@ def _train_epoch(
         value.backward()
         optimiser.step()
         total += float(value.detach()) * len(chosen)
-        advance(len(chosen) / len(seen))
-    return total / len(seen)
+        each = functional.cross_entropy(output.logits.detach().float(), label, reduction="none")
+        of_rows[drawn[chosen]] = each.cpu().numpy()
+        advance(len(chosen) / len(drawn))
+    attacks = {
+        species: float(np.nanmean(of_rows[[each == species for each in dataset.species]]))
+        for species in sorted({dataset.species[row] for row in drawn if not dataset.label[row]})
+    }
+    return _Losses(total / len(drawn), attacks)
 
 
 def _judged(
     number: int,
-    train_loss: float,
+    losses: _Losses,
     network: FusionNetwork,
     val_set: Dataset,
     rows: NDArray[np.int64],
@@ -234,11 +250,12 @@ def _judged(
     report = judge(scores, val_set.species, 0.5)
     return Epoch(
         number=number,
-        train_loss=train_loss,
+        train_loss=losses.mean,
         val_loss=_log_loss(scores[used], val_set.label[used]),
         apcer=report.apcer,
         bpcer=report.bpcer.value,
         dead_gates=_dead_gates(network, val_set),
+        attack_loss=losses.attacks,
     )
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 from deploy.local.processes import descendants, processes
+from tests.processes import started
 
 COMMAND = [
     sys.executable,
@@ -39,20 +40,18 @@ def test_it_accounts_for_every_frame() -> None:
 
 def test_ctrl_c_leaves_no_process_behind() -> None:
     command = [*COMMAND, "0"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with started(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "first decision" in line:
                 break
-        started = {each.pid for each in descendants(process.pid)}
+        left = {each.pid for each in descendants(process.pid)}
         # As a terminal does: to every process of the group.
         os.killpg(process.pid, signal.SIGINT)
         last = process.stdout.read().splitlines()[-1]
         assert process.wait(600) == 0
     assert json.loads(last)["lost"] == 0
     end_s = time.monotonic() + 60
-    while started & {each.pid for each in processes()}:
+    while left & {each.pid for each in processes()}:
         assert time.monotonic() < end_s
         time.sleep(0.05)

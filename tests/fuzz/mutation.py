@@ -1,4 +1,4 @@
-"""Mutations that know what a frame is made of: bytes, msgpack, PNG chunks, JPEG segments.
+"""Mutations that know what a frame is made of: msgpack, PNG chunks, JPEG segments, Pco headers.
 
 Blind changes of bytes end at the first checksum. These go on behind it: a chunk gets its checksum
 again, rows are inflated, changed and compressed again, and a JPEG's segments are moved around.
@@ -38,7 +38,8 @@ _ODD_NUMBERS = (
 )
 _ODD_VALUES: tuple[Any, ...] = (
     *_ODD_NUMBERS, -1, -0.0, 0.5, 1e-300, 1e300, float("inf"), float("nan"), None, True, b"", "",
-    "rgb", "ir", "depth", "raw", "png", "jpeg", "\x1b[2J", "a" * 129, b"\xff" * 40, [], {}, [[[]]],
+    "rgb", "ir", "depth", "raw", "png", "jpeg", "pco",
+    "\x1b[2J", "a" * 129, b"\xff" * 40, [], {}, [[[]]],
     [1, 2], [8, 8, 3], [0.0, 0.0, 1.0, 1.0], {"codec": "raw"}, msgpack.ExtType(5, b"x"),
 )  # fmt: skip
 _ODD_KEYS = (0, -1.5, None, True, b"v", "", "v", "seq", "face_box", "shape", "unit_mm", "a" * 129)
@@ -118,7 +119,7 @@ def _plane(data: bytes, rng: random.Random) -> bytes:
     plane = rng.choice(pictures)
     how: Callable[[bytes, random.Random], bytes] = _bytes
     if rng.random() < 0.8:
-        how = {b"\x89P": _png, b"\xff\xd8": _jpeg}.get(plane["data"][:2], _bytes)
+        how = {b"\x89P": _png, b"\xff\xd8": _jpeg, b"pc": _header}.get(plane["data"][:2], _bytes)
     plane["data"] = how(plane["data"], rng)
     return _packed(frame, data)
 
@@ -196,6 +197,12 @@ def _rows(content: bytes, rng: random.Random) -> bytes:
             rows[:at] + bytes((rng.choice((0, 1, 2, 3, 4, rng.randrange(256))),)) + rows[at + 1 :]
         )
     return zlib.compress(rows, rng.choice((0, 1, 9)))
+
+
+def _header(data: bytes, rng: random.Random) -> bytes:
+    """Change the beginning of a Pco stream: counts, modes, tables; the rest is numbers."""
+    at = 4 + rng.randrange(60)
+    return data[:4] + _bytes(data[4:at], rng) + data[at:]
 
 
 def _jpeg(data: bytes, rng: random.Random) -> bytes:

@@ -7,7 +7,17 @@ import msgpack
 import numpy as np
 
 from tests.fuzz.target import CAMERA, good_frame
-from tests.hostile import COLOUR, FACE, hostile_jpegs, hostile_pngs, jpeg_file, progressive
+from tests.hostile import (
+    COLOUR,
+    DEPTH,
+    FACE,
+    hostile_jpegs,
+    hostile_pcos,
+    hostile_pngs,
+    jpeg_file,
+    pco_of,
+    progressive,
+)
 from workers.wire.frame import Codec, EncodedPlane, Frame, pack_frame
 
 
@@ -19,6 +29,8 @@ def good() -> Iterator[bytes]:
     yield _frame("rgb", "png", cv2.imencode(".png", COLOUR)[1].tobytes())
     yield _frame("ir", "jpeg", jpeg_file() + bytes(64))
     yield _frame("ir", "jpeg", progressive(FACE))
+    yield _depth(pco_of(DEPTH))
+    yield _depth(pco_of(DEPTH, compression_level=0))
     depth = np.full((32, 32), 700, np.uint16)
     yield pack_frame(
         Frame(
@@ -44,10 +56,15 @@ def hostile() -> Iterator[bytes]:
         for _, data in pictures:
             if len(data) < 1 << 16:
                 yield _frame(modality, codec, data)  # type: ignore[arg-type]
+    yield from (_depth(data) for _, data in hostile_pcos())
     yield _frame("depth", "jpeg", jpeg_file())  # of 8 bits
     yield msgpack.packb({})
     yield b"\x81\xa1v" + b"\x91" * 2000 + b"\x01"
     yield b"\x81\xdd\x00\x00\x10\x00" + b"\x90" * 4096
+
+
+def _depth(stream: bytes) -> bytes:
+    return pack_frame(Frame(CAMERA, 1, 1, {"depth": EncodedPlane("pco", stream, DEPTH.shape)}))
 
 
 def _frame(modality: str, codec: Codec, data: bytes) -> bytes:

@@ -11,7 +11,7 @@ from tests.fuzz import target as under_test
 from tests.fuzz.run import fuzz_blindly
 from tests.fuzz.seeds import good
 from tests.fuzz.target import CAMERA, Finding, Target
-from tests.hostile import hostile_jpegs, hostile_pngs
+from tests.hostile import hostile_jpegs, hostile_pcos, hostile_pngs
 from workers.wire.frame import Codec, EncodedPlane, Frame, pack_frame
 
 
@@ -25,12 +25,15 @@ def test_mutated_frames_are_refused_or_decoded(seed: int, tmp_path: Path) -> Non
     assert fuzz_blindly(1500, seed, tmp_path).startswith("1500 frames")
 
 
-@pytest.mark.parametrize("codec", ["png", "jpeg"])
+@pytest.mark.parametrize("codec", ["png", "jpeg", "pco"])
 def test_what_is_hostile_costs_no_more_than_what_is_good(target: Target, codec: Codec) -> None:
     """The sizes that a stream entry can have, and beyond: a deployment may take larger ones."""
-    for _, data in hostile_pngs() if codec == "png" else hostile_jpegs():
+    pictures = {"png": hostile_pngs, "jpeg": hostile_jpegs, "pco": hostile_pcos}[codec]()
+    shape = (1024, 1024) if codec == "pco" else None
+    for _, data in pictures:
         for modality in ("rgb", "depth", "ir"):
-            target.run(pack_frame(Frame(CAMERA, 1, 1, {modality: EncodedPlane(codec, data)})))
+            plane = EncodedPlane(codec, data, shape)
+            target.run(pack_frame(Frame(CAMERA, 1, 1, {modality: plane})))
 
 
 class TestFindings:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 import uvicorn
@@ -22,7 +23,7 @@ from workers.ingress import Ingress
 from workers.settings import IngressSettings, StreamSettings, WorkerSettings
 from workers.stream.connection import connect
 from workers.wire import keys
-from workers.wire.frame import pack_frame
+from workers.wire.frame import CODECS, pack_frame
 from workers.wire.keyring import Keyring, write_keys
 from workers.wire.signing import sign
 
@@ -108,7 +109,7 @@ async def test_a_frame_gets_in_as_it_came(bench: Bench) -> None:
     ((entry_id, fields),) = bench.client.xrange(keys.frames(PARTITION))
     assert (status, told) == (
         202,
-        {"entry_id": entry_id.decode(), "camera_id": "gate-1", "seq": 7},
+        {"entry_id": entry_id.decode(), "camera_id": "gate-1", "seq": 7, "codecs": [*CODECS]},
     )
     assert fields == {b"f": body, b"s": sign(body, frames.KEY)}
 
@@ -214,6 +215,15 @@ class TestCamera:
             camera.publish(frames.planes())
         assert await asyncio.to_thread(camera.close) == Sent(acknowledged=3)
         assert bench.num_entries == 3
+
+    async def test_depth_is_pco_once_the_ingress_has_said_so(self, bench: Bench) -> None:
+        camera, depth = Camera(bench.url, "gate-1", frames.KEY), np.full((8, 8), 700, np.uint16)
+        assert camera.depth(depth).codec == "png"
+        camera.publish(frames.planes())
+        while not camera.sent.acknowledged:
+            await asyncio.sleep(0.01)
+        assert camera.depth(depth).codec == "pco"
+        await asyncio.to_thread(camera.close)
 
     async def test_what_is_refused_is_told_with_the_reason(self, bench: Bench) -> None:
         camera = Camera(bench.url, "gate-1", bytes(32))

@@ -1,7 +1,7 @@
 """The camera's side: what an integrator imports to publish frames.
 
     camera = Camera("redis://127.0.0.1:6379/0", "gate-1", key, partitions=4)
-    camera.publish({"rgb": jpeg(rgb), "depth": png(depth_mm), "ir": jpeg(ir)})
+    camera.publish({"rgb": jpeg(rgb), "depth": camera.depth(depth_mm), "ir": jpeg(ir)})
     camera.close()
 
 `publish` never waits: it signs the frame and puts it in an outbox that keeps the newest few.
@@ -22,15 +22,19 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from workers.client.lines import HttpLine, Line, RedisLine, SendError, checked_partitions
 from workers.client.outbox import OnResult, Outbox, SendResult, Sent
-from workers.client.pictures import CameraError, FaceBox, jpeg, make_frame, png
-from workers.stream.connection import Servers, connect, is_cancelled
+from workers.client.pictures import CameraError, FaceBox, jpeg, make_frame, pco, png
+from workers.stream.connection import Servers, connect
+from workers.stream.server import is_cancelled
 from workers.wire.frame import EncodedPlane
 from workers.wire.server_url import hidden
 
 __all__ = [
-    "AsyncCamera", "Camera", "CameraError", "FaceBox", "SendResult", "Sent", "jpeg", "png",
+    "AsyncCamera", "Camera", "CameraError", "FaceBox", "SendResult", "Sent", "jpeg", "pco", "png",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -91,6 +95,10 @@ class AsyncCamera:
         seq = self.outbox.put(make_frame(planes, captured_at_ms, presentation_id, face_box))
         self.wake()
         return seq
+
+    def depth(self, pixels: NDArray[np.uint16], unit_mm: float = 1.0) -> EncodedPlane:
+        """Encode depth as this deployment likes it best; see `Camera.depth`."""
+        return (pco if "pco" in self._line.codecs else png)(pixels, unit_mm)
 
     def check(self) -> None:
         """Return if frames can be published.
@@ -224,6 +232,22 @@ class Camera:
     def sent(self) -> Sent:
         """What has become of the frames so far."""
         return self._camera.sent
+
+    def depth(self, pixels: NDArray[np.uint16], unit_mm: float = 1.0) -> EncodedPlane:
+        """Encode depth, lossless, in the best way that the deployment is known to take.
+
+        As PNG until it has told that it takes Pco, which is a fifth smaller and decodes six times
+        as fast: once the line to Redis is up, and by HTTP with its first answer.
+
+        Args:
+            pixels: (H, W) uint16 counts of `unit_mm`, 0 = hole.
+            unit_mm: millimetres a count.
+
+        Raises:
+            CameraError: the array is of another type, byte order, shape or size, or `unit_mm` is
+                not above 0 and at most 100.
+        """
+        return self._camera.depth(pixels, unit_mm)
 
     def publish(
         self,

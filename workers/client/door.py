@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 from workers.client.lines import checked_partitions, layout_of, wrong_layout
 from workers.client.pictures import CameraError
-from workers.stream.connection import Servers, is_cancelled
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES, failure_of
+from workers.stream.server import is_cancelled
 from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, unpack_decision
 from workers.wire.frame import CAMERA_ID

@@ -28,6 +28,7 @@ from workers.errors import WorkerError
 from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES, failure_of
 from workers.wire import keys
+from workers.wire.frame import FIRST_CODECS
 
 MAX_PARTITIONS = 256
 _CLOSE_S = 0.5
@@ -57,7 +58,13 @@ class NotTaken(SendError):
 
 
 class Line(Protocol):
-    """Takes one camera's frames, one at a time."""
+    """Takes one camera's frames, one at a time.
+
+    Attributes:
+        codecs: of planes that the deployment takes, as far as it has told.
+    """
+
+    codecs: frozenset[str]
 
     async def bring_up(self) -> None:
         """See to it that the line is up: no frame is sent by that.
@@ -99,6 +106,17 @@ async def layout_of(servers: Servers) -> int | None:
         return None
 
 
+async def codecs_of(servers: Servers) -> frozenset[str]:
+    """Return the codecs of planes that a deployment takes, as far as it says."""
+    try:
+        found = await servers.execute(keys.codecs(0), "GET", keys.codecs(0))
+    except FAILURES as error:
+        _log.debug("the codecs can't be read: %s", error)
+        return FIRST_CODECS
+    told = found.decode("ascii", "replace").split() if isinstance(found, bytes) else ()
+    return FIRST_CODECS.union(told)
+
+
 def wrong_layout(laid_out: int, partitions: int) -> str:
     """Say what to do about another number of partitions than the deployment's."""
     return (
@@ -116,6 +134,7 @@ class RedisLine:
         self._stream = keys.frames(keys.partition_of(camera_id, partitions))
         self._is_up = False
         self._wrong = ""
+        self.codecs = FIRST_CODECS
 
     async def bring_up(self) -> None:
         """See `Line.bring_up`: until a PING went through, no frame is sent."""
@@ -134,6 +153,7 @@ class RedisLine:
                 _log.error("frames are not sent: %s", wrong)
             self._wrong = wrong
             raise NotTaken(wrong)
+        self.codecs = await codecs_of(self._servers)
         self._is_up = True
 
     async def send(self, fields: Mapping[str, bytes]) -> str:
@@ -169,6 +189,7 @@ class HttpLine:
         Raises:
             CameraError: the URL can't be used, or a file that it names.
         """
+        self.codecs = FIRST_CODECS
         self._connection = _connection(url, timeout_s)
         self._path = urlsplit(url).path.rstrip("/") + "/v1/frames"
         # A thread, for http.client blocks; one, for frames are sent one at a time.
@@ -204,7 +225,11 @@ class HttpLine:
             self._connection.close()
             raise ReplyLost(f"no answer: {error or type(error).__name__}") from error
         if response.status == http.HTTPStatus.ACCEPTED:
-            return str(_told(body).get("entry_id", ""))
+            told = _told(body)
+            codecs = told.get("codecs")
+            if isinstance(codecs, list):
+                self.codecs = FIRST_CODECS.union(each for each in codecs if isinstance(each, str))
+            return str(told.get("entry_id", ""))
         if not response.isclosed():
             self._connection.close()
         raise _refusal(response, _told(body))

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pcodec import ChunkConfig, standalone
 
 from workers.errors import WorkerError
 from workers.wire.frame import EncodedPlane, Frame
@@ -24,6 +25,8 @@ MAX_SIDE_PX = 2048
 MAX_PLANE_PX = 1 << 20
 _MAX_UNIT_MM = 100.0
 _PNG_BITS_AT = 24
+# A higher level takes longer and saves 2 % more.
+_PCO = ChunkConfig(compression_level=6)
 _MAX_NUMBER = 1e9
 # Unix ms of 2001 and of 2286. A stamp in seconds lies before, one in microseconds after.
 _FIRST_MS, _LAST_MS = 10**12, 10**13
@@ -62,22 +65,22 @@ def png(pixels: NDArray[np.uint16], unit_mm: float = 1.0) -> EncodedPlane:
         CameraError: the array is of another type, byte order, shape or size, or `unit_mm` is not
             above 0 and at most 100.
     """
-    _check_array("png", pixels)
-    if pixels.dtype != np.uint16 or not pixels.dtype.isnative:
-        raise CameraError(
-            f"png takes native uint16, not {_told(pixels)}: {_AS_UINT16[_kind(pixels)]}"
-        )
-    if pixels.ndim != 2:
-        raise CameraError(f"png takes depth as (H, W), not {_told(pixels)}: pass one channel")
-    unit = _plain(unit_mm)
-    is_number = isinstance(unit, int | float) and not isinstance(unit, bool)
-    if not is_number or not 0 < unit <= _MAX_UNIT_MM:
-        raise CameraError(
-            f"unit_mm is the millimetres of one count, above 0, at most {_MAX_UNIT_MM:g}, "
-            f"not {unit!r:.40}"
-        )
+    unit = _checked_depth("png", pixels, unit_mm)
     data = _encoded(".png", np.ascontiguousarray(pixels), cv2.IMWRITE_PNG_COMPRESSION, 1)
-    return EncodedPlane("png", data, pixels.shape, float(unit))
+    return EncodedPlane("png", data, pixels.shape, unit)
+
+
+def pco(pixels: NDArray[np.uint16], unit_mm: float = 1.0) -> EncodedPlane:
+    """Encode depth as `png` takes it, as a Pco stream: lossless too, smaller and sooner decoded.
+
+    For deployments that take it; `Camera.depth` knows whether its own does.
+
+    Raises:
+        CameraError: as `png`.
+    """
+    unit = _checked_depth("pco", pixels, unit_mm)
+    numbers = np.ascontiguousarray(pixels).reshape(-1)
+    return EncodedPlane("pco", standalone.simple_compress(numbers, _PCO), pixels.shape, unit)
 
 
 def make_frame(
@@ -106,6 +109,24 @@ def make_frame(
             raise WrongType(f"{error}: pass Unix milliseconds") from error
     box = _box(face_box, checked["rgb"].shape if "rgb" in checked else None)
     return Frame("-", 0, stamp_ms, checked, person, box)
+
+
+def _checked_depth(by: str, pixels: NDArray[np.uint16], unit_mm: object) -> float:
+    _check_array(by, pixels)
+    if pixels.dtype != np.uint16 or not pixels.dtype.isnative:
+        raise CameraError(
+            f"{by} takes native uint16, not {_told(pixels)}: {_AS_UINT16[_kind(pixels)]}"
+        )
+    if pixels.ndim != 2:
+        raise CameraError(f"{by} takes depth as (H, W), not {_told(pixels)}: pass one channel")
+    unit = _plain(unit_mm)
+    is_number = isinstance(unit, int | float) and not isinstance(unit, bool)
+    if not is_number or not 0 < unit <= _MAX_UNIT_MM:
+        raise CameraError(
+            f"unit_mm is the millimetres of one count, above 0, at most {_MAX_UNIT_MM:g}, "
+            f"not {unit!r:.40}"
+        )
+    return float(unit)
 
 
 def _check_array(by: str, pixels: object) -> None:

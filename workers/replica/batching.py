@@ -18,17 +18,21 @@ class Slots:
         self.num_slots = num_slots
         self._num_free = num_slots
         self._has_changed = asyncio.Event()
+        self._is_closed = False
         self._turn = asyncio.Lock()
 
     async def take(self, at_most: int, at_least: int = 1) -> int:
         """Wait until `at_least` slots are free, then take up to `at_most` and return how many.
 
-        First come, first served: who gives back and takes again goes behind those who wait.
+        First come, first served: who gives back and takes again goes behind those who wait. Once
+        closed, it waits no longer and there are none, whatever is given back.
         """
         async with self._turn:
-            while self._num_free < at_least:
+            while self._num_free < at_least and not self._is_closed:
                 self._has_changed.clear()
                 await self._has_changed.wait()
+            if self._is_closed:
+                return 0
             taken = min(at_most, self._num_free)
             self._num_free -= taken
             return taken
@@ -36,6 +40,11 @@ class Slots:
     def give_back(self, num_slots: int) -> None:
         """Free slots; a negative number takes some that were not asked for, and never waits."""
         self._num_free += num_slots
+        self._has_changed.set()
+
+    def close(self) -> None:
+        """Give out no slots any more."""
+        self._is_closed = True
         self._has_changed.set()
 
 

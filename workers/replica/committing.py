@@ -77,15 +77,11 @@ class Committer:
         which nothing but its owner can stand in the way of: the second pass is the last.
         """
         while batch := await self._queues[tuple(group)].take(_MAX_COMMIT):
-            again = []
-            for decided, result in await self._commit(group, batch):
-                if result in _INSTEAD:
-                    again.append(self._instead(decided, result))
-                else:
-                    self._release(decided, result)
+            results = await self._commit(group, batch)
+            self._release([pair for pair in results if pair[1] not in _INSTEAD])
+            again = [self._instead(*pair) for pair in results if pair[1] in _INSTEAD]
             if again:
-                for decided, result in await self._commit(group, again):
-                    self._release(decided, result)
+                self._release(await self._commit(group, again))
 
     async def admit(self, decided: Decided) -> Decided:
         """Return what is decided on a frame that came by HTTP, once its seq is known to be new.
@@ -101,7 +97,7 @@ class Committer:
             result = CommitResult.EXPIRED
         if result in _INSTEAD:
             decided = self._instead(decided, result)
-        self._telemetry.committed(decided.decision)
+        self._telemetry.committed([decided.decision])
         return decided
 
     async def _commit(
@@ -124,19 +120,23 @@ class Committer:
         now_ms = self._stream.now_ms(frame.partition)
         return self._judge.refusal(frame, _INSTEAD[result], now_ms, is_shown=is_shown)
 
-    def _release(self, decided: Decided, result: CommitResult) -> None:
-        frame, is_committed = decided.frame, result is CommitResult.COMMITTED
-        is_ours = not is_committed and result is not CommitResult.NOT_OWNER
-        if frame.entry is not None:
-            self._stream.release(frame.entry, is_ours=is_ours)
-        frame.free_slot()
-        self._on_end(frame)
-        if is_committed:
-            self._telemetry.committed(decided.decision)
-            if decided.error:
-                self._telemetry.gave_up()
-        elif not is_ours:
-            self._telemetry.commit_refused()
+    def _release(self, results: Sequence[tuple[Decided, CommitResult]]) -> None:
+        committed = []
+        for decided, result in results:
+            frame, is_committed = decided.frame, result is CommitResult.COMMITTED
+            is_ours = not is_committed and result is not CommitResult.NOT_OWNER
+            if frame.entry is not None:
+                self._stream.release(frame.entry, is_ours=is_ours)
+            frame.free_slot()
+            self._on_end(frame)
+            if is_committed:
+                committed.append(decided.decision)
+                if decided.error:
+                    self._telemetry.gave_up()
+            elif not is_ours:
+                self._telemetry.commit_refused()
+        if committed:
+            self._telemetry.committed(committed)
 
 
 def _free_slots(batch: Sequence[Decided]) -> None:

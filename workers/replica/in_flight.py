@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from model.data.planes import Planes
 from model.serving.predictor import Predictor
@@ -20,6 +20,7 @@ from workers.wire.signing import Proof, sign
 _NOT_REMEMBERED = frozenset(
     {Reason.EXPIRED, Reason.REPLAYED, Reason.SEQ_MEMORY_FULL, Reason.OVER_QUOTA}
 )
+_NO_FIGURES: Mapping[str, float] = {}
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +34,7 @@ class InFlight:
         on_decided: called on the event loop with its decision, once.
         entry: its stream entry; None by HTTP.
         slots: where it takes a slot; None if it takes none.
+        read_at_ms: when this replica got it, Unix ms by the server's clock.
         camera_id: the camera it claims to be of.
         proof: of its origin, once its signature was checked.
         frame: its content, once it could be read.
@@ -48,6 +50,7 @@ class InFlight:
     on_decided: "Callable[[Decided], None]"
     entry: Entry | None = None
     slots: Slots | None = None
+    read_at_ms: int = 0
     camera_id: str | None = None
     proof: Proof | None = None
     frame: Frame | None = None
@@ -203,9 +206,10 @@ class Judge:
         threshold = frame.predictor.threshold_for(modalities)
         # A NaN compares false and so never opens a door.
         is_bona_fide = threshold is not None and score >= threshold
-        decision = replace(
-            self._no_decision(frame, now_ms),
-            outcome=Outcome.BONA_FIDE if is_bona_fide else Outcome.ATTACK,
+        decision = self._decision(
+            frame,
+            now_ms,
+            Outcome.BONA_FIDE if is_bona_fide else Outcome.ATTACK,
             score=score,
             threshold=threshold,
             evidence=evidence,
@@ -218,15 +222,29 @@ class Judge:
         self, frame: InFlight, refused: FrameRefused, now_ms: int, *, is_shown: bool = True
     ) -> Decided:
         """Decide `no_decision` with the reason of `refused`."""
-        decision = replace(
-            self._no_decision(frame, now_ms),
+        decision = self._decision(
+            frame,
+            now_ms,
+            Outcome.NO_DECISION,
             reason=refused.reason,
             quality=frame.quality if refused.reason is Reason.LOW_QUALITY else {},
         )
         error = str(refused) if refused.reason in GIVEN_UP else ""
         return Decided(frame, decision, error, is_shown)
 
-    def _no_decision(self, frame: InFlight, now_ms: int) -> Decision:
+    def _decision(  # noqa: PLR0913 - what decisions differ in
+        self,
+        frame: InFlight,
+        now_ms: int,
+        outcome: Outcome,
+        *,
+        reason: Reason | None = None,
+        score: float | None = None,
+        threshold: float | None = None,
+        evidence: Mapping[str, float] = _NO_FIGURES,
+        batch_size: int = 0,
+        quality: Mapping[str, float] = _NO_FIGURES,
+    ) -> Decision:
         frame.finish_stage("commit")
         timing_ms = {stage: round(value, 2) for stage, value in frame.timing_ms.items()}
         timing_ms["total"] = round(sum(frame.timing_ms.values()), 2)
@@ -238,14 +256,15 @@ class Judge:
             entry_id=frame.entry.id if frame.entry else "",
             captured_at_ms=content.captured_at_ms if content else None,
             decided_at_ms=now_ms,
-            outcome=Outcome.NO_DECISION,
-            reason=None,
-            score=None,
-            threshold=None,
+            outcome=outcome,
+            reason=reason,
+            score=score,
+            threshold=threshold,
             modalities=frame.planes.present if frame.planes else (),
-            evidence={},
+            evidence=evidence,
             model=predictor.model_id if predictor else "",
             replica=self.replica,
-            batch_size=0,
+            batch_size=batch_size,
             timing_ms=timing_ms,
+            quality=quality,
         )

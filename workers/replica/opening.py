@@ -1,6 +1,8 @@
 """A replica opens frames: from bytes that anybody may have sent to planes the network can judge."""
 
+import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from model.data.quality import faults, measure
@@ -13,6 +15,7 @@ from workers.wire.keys import partition_of
 from workers.wire.refusal import (
     ClockAhead,
     Expired,
+    FrameRefused,
     LowQuality,
     ModalityMissing,
     WorkerFailed,
@@ -21,7 +24,10 @@ from workers.wire.refusal import (
 from workers.wire.signing import Verifier
 
 if TYPE_CHECKING:
+    from model.data.planes import Planes
     from model.serving.predictor import Predictor
+
+_log = logging.getLogger(__name__)
 
 
 class Opener:
@@ -33,26 +39,38 @@ class Opener:
         self._settings = settings
         self._quota = CameraQuota(settings.max_camera_fps)
 
-    def open(self, frame: InFlight, predictor: "Predictor", now_ms: int) -> None:
-        """Verify and decode; what is learned stays on `frame` even if it is refused.
+    def open(
+        self, frames: Sequence[InFlight], predictor_for: "Callable[[str], Predictor]"
+    ) -> list[FrameRefused | None]:
+        """Verify and decode several; what is learned stays on each, even if it is refused.
 
         Args:
-            frame: as it came.
-            predictor: whose input the planes are to be.
-            now_ms: the server's clock, Unix ms.
+            frames: as they came.
+            predictor_for: tells by the camera's id whose input the planes are to be.
 
-        Raises:
-            FrameRefused: why it gets no decision.
+        Returns:
+            For each, why it gets no decision; None: it may be judged.
         """
+        return [self._open(frame, predictor_for) for frame in frames]
+
+    def _open(
+        self, frame: InFlight, predictor_for: "Callable[[str], Predictor]"
+    ) -> FrameRefused | None:
         started_s = time.perf_counter()
         try:
             self._verify(frame)
-            self.check_age(frame, now_ms)
+            self.check_age(frame, frame.read_at_ms)
             self._quota.take(frame.camera_id or "", frame.arrived_at_ms)
-            self._decode(frame, predictor)
+            self._decode(frame, predictor_for(frame.camera_id or ""))
+        except FrameRefused as refused:
+            return refused
+        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame only
+            _log.exception("a frame could not be opened")
+            return WorkerFailed(f"opening it failed: {type(error).__name__}")
         finally:
             frame.decode_s = time.perf_counter() - started_s
             frame.finish_stage("decode")
+        return None
 
     def check_age(self, frame: InFlight, now_ms: int) -> None:
         """Return if a frame is neither too old nor from the future.
@@ -88,7 +106,22 @@ class Opener:
             frame.frame, predictor.size, predictor.crop_margin, predictor.depth_kind
         )
         frame.quality = measure(frame.planes)
-        if found := faults(frame.quality, predictor.quality):
-            raise LowQuality("; ".join(found))
-        if predictor.threshold_for(frame.planes.present) is None:
-            raise ModalityMissing(f"no threshold for {'+'.join(frame.planes.present)}")
+        check_planes(frame.planes, frame.quality, predictor)
+
+
+def check_planes(planes: "Planes", quality: Mapping[str, float], predictor: "Predictor") -> None:
+    """Return if a predictor may judge a face.
+
+    Args:
+        planes: of the face, as `decode` cut them for it.
+        quality: the face's figures.
+        predictor: whose limits count.
+
+    Raises:
+        LowQuality: a figure is beyond its limit.
+        ModalityMissing: there is no threshold for what the frame has.
+    """
+    if found := faults(quality, predictor.quality):
+        raise LowQuality("; ".join(found))
+    if predictor.threshold_for(planes.present) is None:
+        raise ModalityMissing(f"no threshold for {'+'.join(planes.present)}")

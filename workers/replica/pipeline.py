@@ -4,8 +4,8 @@
 | ------- | --------------- | ------------------ | --------------------------- | --------------- |
 | read    | `_read`         | loop, task a group | pauses, asks again          | latency: queue  |
 | reclaim | `_reclaim`      | loop, task a group | the same                    | reclaimed_total |
-| open    | `_open`         | decode pool        | `no_decision`, for it alone | latency: decode |
-| infer   | `_infer`        | infer thread       | one by one, `worker_failed` | latency: infer  |
+| open    | `Opener.open`   | decode pool        | `no_decision`, for it alone | latency: decode |
+| infer   | `Inferrer.run`  | infer thread       | one by one, `worker_failed` | latency: infer  |
 | decide  | `Judge.verdict` | loop               | -                           | decisions_total |
 | commit  | `Committer.run` | loop, task a group | finds out, tries again      | latency: commit |
 
@@ -22,22 +22,28 @@ replica: it reads no more, and what it had not decided is left to the others.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from model.serving.predictor import Prediction, Predictor
+from model.serving.predictor import Predictor
 from workers.replica.batching import BatchQueue, Slots
 from workers.replica.committing import Committer, NotCommitted
 from workers.replica.in_flight import Decided, InFlight, Judge
+from workers.replica.inferring import Inferred, Inferrer
 from workers.replica.opening import Opener
 from workers.replica.progress import PipelineStalled, Progress
 from workers.replica.telemetry import Telemetry
 from workers.settings import WorkerSettings
 from workers.stream.delivery import Entry, FrameStream
 from workers.wire.decision import Decision
-from workers.wire.refusal import FrameRefused, WorkerFailed
+from workers.wire.refusal import FrameRefused
 from workers.wire.signing import Verifier
+
+# Frames of one job of the decode pool: the network waits for all of them.
+_MAX_CHUNK = 8
+# So large a part of the slots is free before more is read.
+_PARTS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +62,9 @@ class Pipeline:
     ) -> None:
         """Put the parts together; nothing runs before `run`."""
         self.predictor = predictor  # set another one, and it takes over between two batches
+        # Which one judges a camera's frames, and who is shown each frame with what was decided.
+        self.predictor_for: Callable[[str], Predictor] = lambda _: self.predictor
+        self.on_judged: Callable[[Decided], None] = lambda _: None
         self._stream = stream
         self._telemetry = telemetry
         self._settings = settings
@@ -79,7 +88,7 @@ class Pipeline:
         self._is_draining = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._decode_pool = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self._infer_thread = ThreadPoolExecutor(1, "infer")
+        self._inferrer = Inferrer(telemetry, self._progress)
         self._failure: BaseException | None = None
         self.has_joined = asyncio.Event()
 
@@ -109,12 +118,14 @@ class Pipeline:
                 if not waiting.done():
                     waiting.set_exception(NotCommitted("the replica has stopped"))
             self._decode_pool.shutdown(wait=False)
-            self._infer_thread.shutdown(wait=False)
+            self._inferrer.close()
             await self._stream.leave()
 
     def drain(self) -> None:
         """Read no more; `run` returns once what is in flight is committed."""
         self._is_draining.set()
+        self._slots.close()
+        self._reclaim_slots.close()
 
     async def decide(self, fields: Mapping[bytes, bytes], received_s: float) -> Decision:
         """Return the decision on one frame that came by HTTP; see `answer`."""
@@ -146,7 +157,7 @@ class Pipeline:
                     decided.set_result(found)
 
             frame = InFlight(fields, arrived_at_ms, on_decided)
-            self._start(frame)
+            self._start([frame])
             try:
                 return await self._committer.admit(await decided)
             finally:
@@ -170,13 +181,14 @@ class Pipeline:
 
     async def _read(self, group: Sequence[int]) -> None:
         share = max(1, self._slots.num_slots // len(self._stream.groups))
-        while not self._is_draining.is_set():
-            slots = await self._slots.take(share)
+        # A read for each slot that gets free would make batches of one of everything.
+        some = min(share, max(1, self._slots.num_slots // _PARTS))
+        while slots := await self._slots.take(share, at_least=some):
             with self._progress.at("read", group):
                 entries = await self._stream.read(group, slots)
             self._slots.give_back(slots - len(entries))
-            for entry in entries:
-                self._start_entry(entry, self._slots)
+            if entries:
+                self._start_entries(entries, self._slots)
 
     async def _reclaim(self, group: Sequence[int]) -> None:
         """Take over what silent replicas left, beside what is new, and see it through.
@@ -185,48 +197,60 @@ class Pipeline:
         reclaimed before it is done with, and it comes alone.
         """
         num_slots = self._reclaim_slots.num_slots
-        while not self._is_draining.is_set():
-            slots = await self._reclaim_slots.take(num_slots, at_least=num_slots)
+        while slots := await self._reclaim_slots.take(num_slots, at_least=num_slots):
             with self._progress.at("reclaim", group):
                 entries = await self._stream.reclaim(group, slots)
             self._reclaim_slots.give_back(slots - len(entries))
-            for entry in entries:
-                self._telemetry.reclaimed()
-                self._start_entry(entry, self._reclaim_slots)
-            if not entries:
+            if entries:
+                self._telemetry.reclaimed(len(entries))
+                self._start_entries(entries, self._reclaim_slots)
+            else:
                 await self._pause(self._settings.stream.lease_ms / 4000)
 
-    def _start_entry(self, entry: Entry, slots: Slots) -> None:
-        # An id that lies ahead was not made by the server's clock.
-        arrived_at_ms = min(entry.arrived_at_ms, self._stream.now_ms(entry.partition))
+    def _start_entries(self, entries: Sequence[Entry], slots: Slots) -> None:
         put = self._committer.put
-        self._start(InFlight(entry.fields or {}, arrived_at_ms, put, entry, slots))
+        # An id that lies ahead was not made by the server's clock.
+        self._start(
+            [
+                InFlight(
+                    each.fields or {},
+                    min(each.arrived_at_ms, self._stream.now_ms(each.partition)),
+                    put,
+                    each,
+                    slots,
+                )
+                for each in entries
+            ]
+        )
 
-    def _start(self, frame: InFlight) -> None:
-        waited_ms = self._now_ms(frame) - frame.arrived_at_ms
-        frame.timing_ms["queue"] = float(max(0, waited_ms))
-        self._in_flight.add(frame)
+    def _start(self, frames: Sequence[InFlight]) -> None:
+        for frame in frames:
+            frame.read_at_ms = self._now_ms(frame)
+            frame.timing_ms["queue"] = float(max(0, frame.read_at_ms - frame.arrived_at_ms))
+        self._in_flight.update(frames)
         self._is_empty.clear()
-        self._spawn(self._open(frame))
+        # A job for several frames costs little more than one for one; and each thread gets some.
+        size = min(_MAX_CHUNK, -(-len(frames) // self._settings.decode_threads))
+        for at in range(0, len(frames), size):
+            self._spawn(self._open(frames[at : at + size]))
 
-    async def _open(self, frame: InFlight) -> None:
-        try:
-            opening = partial(self._opener.open, frame, self.predictor, self._now_ms(frame))
-            with self._progress.at("open"):
-                await asyncio.get_running_loop().run_in_executor(self._decode_pool, opening)
-        except FrameRefused as refused:
-            self._refuse(frame, refused)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame only
-            _log.exception("a frame could not be opened")
-            self._refuse(frame, WorkerFailed(f"opening it failed: {type(error).__name__}"))
-        else:
-            self._opened.put(frame)
+    async def _open(self, frames: Sequence[InFlight]) -> None:
+        opening = partial(self._opener.open, frames, self.predictor_for)
+        with self._progress.at("open"):
+            loop = asyncio.get_running_loop()
+            refusals = await loop.run_in_executor(self._decode_pool, opening)
+        for frame, refused in zip(frames, refusals, strict=True):
+            if refused is None:
+                self._opened.put(frame)
+            else:
+                self._refuse(frame, refused)
 
     async def _infer(self) -> None:
         while batch := await self._opened.take(self._settings.max_batch):
             if fresh := [frame for frame in batch if self._is_fresh(frame)]:
-                for decided in await self._judge_batch(fresh):
-                    decided.frame.on_decided(decided)
+                inferred = await self._inferrer.run(fresh)
+                # Beside the next batch, which is on its way before this begins.
+                self._spawn(self._decide(inferred))
 
     def _is_fresh(self, frame: InFlight) -> bool:
         frame.finish_stage("batch")
@@ -237,38 +261,22 @@ class Pipeline:
             return False
         return True
 
-    async def _judge_batch(self, batch: Sequence[InFlight]) -> list[Decided]:
-        try:
-            with self._progress.at("infer"):
-                prediction = await asyncio.get_running_loop().run_in_executor(
-                    self._infer_thread, self._predict, batch
-                )
-        except Exception as error:  # noqa: BLE001 - whatever it is, no frame is lost by it
-            _log.exception("the network failed on a batch of %d", len(batch))
-            if len(batch) > 1:
-                return [decided for frame in batch for decided in await self._judge_batch([frame])]
-            failed = WorkerFailed(f"the network failed on it: {error!r:.200}")
-            return [self._judge.refusal(batch[0], failed, self._now_ms(batch[0]))]
-        decided = []
-        for row, frame in enumerate(batch):
-            frame.finish_stage("infer")
-            score, evidence = float(prediction.scores[row]), prediction.evidence_of(row)
-            now_ms = self._now_ms(frame)
-            decided.append(self._judge.verdict(frame, score, evidence, len(batch), now_ms))
-        return decided
-
-    def _predict(self, batch: Sequence[InFlight]) -> Prediction:
-        predictor = batch[0].predictor
-        assert predictor is not None  # noqa: S101 - only decoded frames get here
-        started_s = time.perf_counter()
-        prediction = predictor.predict([each.planes for each in batch if each.planes is not None])
-        infer_s = time.perf_counter() - started_s
-        decode_s = [each.decode_s for each in batch]
-        self._telemetry.inferred(len(batch), infer_s, decode_s, batch[0].quality)
-        return prediction
+    async def _decide(self, inferred: Sequence[Inferred]) -> None:
+        for frames, said in inferred:
+            for row, frame in enumerate(frames):
+                if isinstance(said, FrameRefused):
+                    self._refuse(frame, said)
+                    continue
+                score, evidence = float(said.scores[row]), said.evidence_of(row)
+                now_ms = self._now_ms(frame)
+                self._decided(self._judge.verdict(frame, score, evidence, len(frames), now_ms))
 
     def _refuse(self, frame: InFlight, refused: FrameRefused) -> None:
-        frame.on_decided(self._judge.refusal(frame, refused, self._now_ms(frame)))
+        self._decided(self._judge.refusal(frame, refused, self._now_ms(frame)))
+
+    def _decided(self, decided: Decided) -> None:
+        decided.frame.on_decided(decided)
+        self.on_judged(decided)
 
     def _now_ms(self, frame: InFlight) -> int:
         return self._stream.now_ms(frame.partition)
@@ -307,5 +315,5 @@ class Pipeline:
             # A defect of ours: let this replica be replaced.
             _log.error("a step failed: %r", error, exc_info=error)
             self._failure = error
-            self._is_draining.set()
+            self.drain()
             self._is_empty.set()

@@ -5,11 +5,10 @@ import os
 import resource
 import threading
 import time
-from importlib import import_module
-from typing import Any
+
+from workers.ray_internals import keep_serve_to_loopback
 
 _PERIOD_S = 0.5
-_LOOPBACK = "127.0.0.1"
 
 
 def prepare_process() -> None:
@@ -18,7 +17,7 @@ def prepare_process() -> None:
     raylet = os.environ.get("RAY_RAYLET_PID")  # it may have ended before this process got here
     end_with_parent(int(raylet) if raylet else None)
     leave_no_core()
-    _keep_to_loopback()
+    keep_serve_to_loopback()
 
 
 def log_with_serve() -> None:
@@ -51,25 +50,6 @@ def leave_no_core() -> None:
     """
     _, most_bytes = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, most_bytes))
-
-
-def _keep_to_loopback() -> None:
-    """Let Serve's server in this process listen where its node does, if that is on loopback.
-
-    Ray 2.60 gives it all addresses, whatever the node's is, and there is no setting.
-    Source: ray/serve/_private/replica.py, ReplicaActor._on_initialized.
-    """
-    # Not above: the rest of this file is for processes without Ray, too.
-    node: Any = import_module("ray.util")
-    serve_replica: Any = import_module("ray.serve._private.replica")
-    add_port = getattr(serve_replica, "add_port_to_grpc_server", None)
-    if add_port is None or node.get_node_ip_address() != _LOOPBACK:
-        return
-
-    def add_port_on_loopback(server: Any, address: str) -> Any:  # noqa: ANN401 - Ray's own
-        return add_port(server, address.replace("[::]", _LOOPBACK))
-
-    serve_replica.add_port_to_grpc_server = add_port_on_loopback
 
 
 def _watch(parent: int) -> None:

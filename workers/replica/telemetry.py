@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
 
+from workers.ray_internals import begin
 from workers.wire.decision import Decision, Outcome, Reason
 
 # What service levels may be promised at; the deadline joins them.
@@ -46,6 +47,16 @@ class MetricsBackend(Protocol):
     @property
     def Histogram(self) -> Callable[..., Any]:  # noqa: N802
         """Make a histogram with `observe(value, tags)`."""
+
+
+class NoMetrics:
+    """A metrics backend that keeps nothing: for a replica that nobody watches."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:  # noqa: D105
+        return lambda *_, **__: self
+
+    def __call__(self, *_: Any, **__: Any) -> None:  # noqa: ANN401, D102
+        return None
 
 
 class ServiceRate:
@@ -94,6 +105,7 @@ class Telemetry:
         self._started_at_s = time.monotonic()
         self._cameras: set[str] = set()
         self._model = ""
+        self._candidate: str | None = None
         self._version = version("livegate")
         self._decisions = metrics.Counter(
             "livegate_decisions_total", "Committed decisions.", ("outcome", "reason")
@@ -117,7 +129,8 @@ class Telemetry:
         self._dead = metrics.Counter("livegate_dead_letters_total", "Frames given up on.", ())
         self._latency = metrics.Histogram(
             "livegate_latency_seconds",
-            "Time of a frame in each stage; total is from its arrival to its commit.",
+            "Time of a frame in each stage, of one frame a commit; "
+            "total, of all: from its arrival to its commit.",
             sorted({*_LATENCY_S, deadline_ms / 1000}),
             ("stage",),
         )
@@ -139,6 +152,9 @@ class Telemetry:
         self._bundle = metrics.Gauge(
             "livegate_bundle_info", "1 for the bundle that this replica judges with.", ("model",)
         )
+        self._tried = metrics.Gauge(
+            "livegate_candidate_info", "1 for the bundle that is tried beside it.", ("model",)
+        )
         self._build = metrics.Gauge("livegate_build_info", "1, of this version.", ("version",))
         self._gauges = {
             name: metrics.Gauge(f"livegate_{name}", description, ())
@@ -151,43 +167,56 @@ class Telemetry:
 
     def _begin(self) -> None:
         for outcome in (Outcome.BONA_FIDE, Outcome.ATTACK):
-            present(self._decisions, {"outcome": outcome, "reason": outcome})
+            begin(self._decisions, {"outcome": outcome, "reason": outcome})
         for reason in Reason:
-            present(self._decisions, {"outcome": Outcome.NO_DECISION, "reason": reason})
+            begin(self._decisions, {"outcome": Outcome.NO_DECISION, "reason": reason})
         for result in ("done", "failed"):
-            present(self._swaps, {"result": result})
+            begin(self._swaps, {"result": result})
         for counter in (self._refused, self._reclaimed, self._dead):
-            present(counter, {})
+            begin(counter, {})
 
-    def serves(self, model_id: str) -> None:
-        """Note which bundle judges from now on."""
-        if self._model:
-            self._bundle.set(0, {"model": self._model})
-        self._model = model_id
+    def serves(self, model_id: str, candidate: str | None = None) -> None:
+        """Note which bundle judges from now on, and which one is tried beside it."""
+        for gauge, before in ((self._bundle, self._model), (self._tried, self._candidate)):
+            if before:
+                gauge.set(0, {"model": before})
+        self._model, self._candidate = model_id, candidate
 
-    def committed(self, decision: Decision) -> None:
-        """Count a decision that became visible."""
-        outcome, told = decision.outcome, decision.reason or decision.outcome
-        self.tally[told] += 1
-        self._decisions.inc(1, {"outcome": outcome, "reason": told})
-        if decision.camera_id and decision.reason not in _UNPROVEN:
-            camera = self._camera(decision.camera_id)
-            self._of_cameras.inc(1, {"camera": camera, "outcome": outcome})
-        for stage, value_ms in decision.timing_ms.items():
-            self._latency.observe(value_ms / 1000, {"stage": stage})
-        if decision.score is not None:
-            self._score.observe(decision.score, {"modalities": "+".join(decision.modalities)})
-        self._measured(decision.quality)
+    def committed(self, decisions: Sequence[Decision]) -> None:
+        """Count decisions that became visible at once.
+
+        The time in each stage is told of one of them: its neighbours were read, judged and
+        committed with it, and each figure of each frame would cost as much as its commit.
+        """
+        told = Tally((each.outcome, each.reason or each.outcome) for each in decisions)
+        for (outcome, reason), count in told.items():
+            self.tally[reason] += count
+            self._decisions.inc(count, {"outcome": outcome, "reason": reason})
+        of_cameras = Tally(
+            (self._camera(each.camera_id), each.outcome)
+            for each in decisions
+            if each.camera_id and each.reason not in _UNPROVEN
+        )
+        for (camera, outcome), count in of_cameras.items():
+            self._of_cameras.inc(count, {"camera": camera, "outcome": outcome})
+        for stage, value_ms in decisions[0].timing_ms.items():
+            if stage != "total":
+                self._latency.observe(value_ms / 1000, {"stage": stage})
+        for each in decisions:
+            self._latency.observe(each.timing_ms.get("total", 0.0) / 1000, {"stage": "total"})
+            if each.score is not None:
+                self._score.observe(each.score, {"modalities": "+".join(each.modalities)})
+            self._measured(each.quality)
 
     def commit_refused(self) -> None:
         """Count a commit that came too late: the entry was another replica's by then."""
         self.tally["commits_refused"] += 1
         self._refused.inc()
 
-    def reclaimed(self) -> None:
-        """Count an entry taken over from a silent replica."""
-        self.tally["reclaimed"] += 1
-        self._reclaimed.inc()
+    def reclaimed(self, count: int) -> None:
+        """Count entries taken over from silent replicas."""
+        self.tally["reclaimed"] += count
+        self._reclaimed.inc(count)
 
     def gave_up(self) -> None:
         """Count a dead letter."""
@@ -229,8 +258,9 @@ class Telemetry:
         for name, value in values.items():
             self._gauges[name].set(value)
         self._build.set(1, {"version": self._version})
-        if self._model:
-            self._bundle.set(1, {"model": self._model})
+        for gauge, model in ((self._bundle, self._model), (self._tried, self._candidate)):
+            if model:
+                gauge.set(1, {"model": model})
 
     def figures(self) -> dict[str, float]:
         """Return counts since the start, uptime and service rate, for `status`."""
@@ -246,22 +276,12 @@ class Telemetry:
                 return OTHER_CAMERAS
             self._cameras.add(camera_id)
             for outcome in Outcome:
-                present(self._of_cameras, {"camera": camera_id, "outcome": outcome})
+                begin(self._of_cameras, {"camera": camera_id, "outcome": outcome})
         return camera_id
 
     def _measured(self, quality: Mapping[str, float]) -> None:
         for figure, value in quality.items():
             self._quality.observe(value, {"figure": figure})
-
-
-def present(counter: Any, tags: Mapping[str, str]) -> None:  # noqa: ANN401 - the backend's
-    """Make a series of a counter begin, at 0.
-
-    Ray's `inc` refuses 0, though what it calls takes it. Elsewhere there is nothing to begin.
-    """
-    record = getattr(counter, "_record", None)
-    if record is not None:
-        record(0, dict(tags))
 
 
 def _smooth(old: float, new: float) -> float:

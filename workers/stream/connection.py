@@ -2,9 +2,6 @@
 
 Sentinels are asked for their server as a cluster is asked for its map: it is one with one shard.
 
-redis-py repeats a command whose reply got lost. For a write that means twice: one XADD leaves two
-entries. So no client here retries, and whoever calls decides what a lost reply means.
-
 Why not redis-py's own cluster client: it asks one node, by turns, where a key is and what the
 cluster looks like, and all commands wait for that answer. With that node gone or hung, the healthy
 shards stand still. Here each server has connections of its own, the slot of a key is computed, and
@@ -12,20 +9,18 @@ the map of slots is asked of all known servers at once: the first answer counts.
 """
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import BlockingConnectionPool
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError
 from redis.exceptions import ConnectionError as LineError
 
-from workers.stream.failure import FAILURES, Failure, failure_of
+from workers.stream.failure import FAILURES, failure_of
 from workers.stream.pool import check, pool_of
+from workers.stream.server import Script, Server, run_script
 from workers.wire.server_url import Credentials, ServerUrlError, parse_server_url
 
 _NUM_SLOTS = 16384
@@ -37,59 +32,6 @@ _log = logging.getLogger(__name__)
 Address = tuple[str, int]
 # First slot, last slot, their primary, its replicas.
 _Row = tuple[int, int, Address, list[Address]]
-
-
-class Script:
-    """A Lua script, known to a server by the hash of its text."""
-
-    def __init__(self, text: str) -> None:
-        """Hash the text; nothing is sent."""
-        self.text = text
-        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-class Server:
-    """One server that takes writes, with connections of its own."""
-
-    def __init__(
-        self, pool: BlockingConnectionPool, on_lost: Callable[[], None] | None = None
-    ) -> None:
-        """Connect to nothing yet; `on_lost` is called when a command fails, but for now only."""
-        self.client: Redis = Redis(connection_pool=pool)
-        self.is_available = True
-        self._on_lost = on_lost
-
-    async def execute(self, *args: Any) -> Any:  # noqa: ANN401 - as redis-py answers
-        """Run one command, once.
-
-        Raises:
-            redis.exceptions.RedisError: it failed; `workers.stream.failure` says what that means.
-        """
-        try:
-            answer = await self.client.execute_command(*args)  # type: ignore[no-untyped-call]
-        except FAILURES as error:
-            if is_cancelled():
-                # redis-py turns a cancellation amid a command into a failure of the line.
-                raise asyncio.CancelledError from error
-            failure = failure_of(error)
-            if failure is Failure.NOT_PRIMARY:
-                # The address may lead to another server by now, but not on this connection.
-                await self.client.connection_pool.disconnect(inuse_connections=False)
-            if failure.is_transient and self._on_lost is not None:
-                self._on_lost()
-            raise
-        return answer
-
-    async def execute_asking(self, *args: Any) -> Any:  # noqa: ANN401
-        """Run one command on the server that a slot is on its way to."""
-        pipe = self.client.pipeline(transaction=False)
-        pipe.execute_command("ASKING")
-        pipe.execute_command(*args)
-        return (await pipe.execute())[-1]
-
-    async def run(self, script: Script, names: Iterable[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
-        """Run a script here, whatever keys it names."""
-        return await _run(self.execute, script, names, args)
 
 
 class Servers:
@@ -160,12 +102,12 @@ class Servers:
         try:
             return await server.execute(*args)
         except MovedError as moved:
-            target = self._at((moved.host, moved.port))
+            target = self.at((moved.host, moved.port))
             self._slots[moved.slot_id] = target
             self.version += 1
             return await target.execute(*args)
         except AskError as ask:
-            return await self._at((ask.host, ask.port)).execute_asking(*args)
+            return await self.at((ask.host, ask.port)).execute_asking(*args)
 
     async def run(self, script: Script, names: list[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
         """Run a script whose keys are all on one server; see `execute`."""
@@ -173,7 +115,51 @@ class Servers:
         async def execute(*command: Any) -> Any:  # noqa: ANN401
             return await self.execute(names[0], *command)
 
-        return await _run(execute, script, names, args)
+        return await run_script(execute, script, names, args)
+
+    async def run_all(
+        self, script: Script, calls: Iterable[tuple[list[str], list[Any]]]
+    ) -> list[Any]:
+        """Run a script several times, in one go a server; each call's keys are on one server.
+
+        Args:
+            script: to run.
+            calls: keys and arguments of each.
+
+        Returns:
+            Of each call what `run` returns, or the error, one of `FAILURES`, that it raises.
+        """
+        waiting = list(calls)
+        answers: list[Any] = [None] * len(waiting)
+        by_server: dict[Server, list[int]] = {}
+        for at, (names, _) in enumerate(waiting):
+            try:
+                by_server.setdefault(await self.of(names[0]), []).append(at)
+            except FAILURES as error:
+                answers[at] = error
+
+        async def run_some(server: Server, some: list[int]) -> None:
+            commands = [
+                ("EVALSHA", script.sha, len(names), *names, *args)
+                for names, args in (waiting[at] for at in some)
+            ]
+            try:
+                found = await server.execute_all(commands)
+            except FAILURES as error:
+                found = [error] * len(some)
+            for at, answer in zip(some, found, strict=True):
+                answers[at] = answer
+                if isinstance(answer, NoScriptError | MovedError | AskError):
+                    answers[at] = await self._run_or_error(script, *waiting[at])
+
+        await asyncio.gather(*(run_some(*each) for each in by_server.items()))
+        return answers
+
+    async def _run_or_error(self, script: Script, names: list[str], args: list[Any]) -> Any:  # noqa: ANN401
+        try:
+            return await self.run(script, names, args)
+        except FAILURES as error:
+            return error
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -206,7 +192,7 @@ class Servers:
 
     async def _learn(self) -> None:
         self._map_at_s = time.monotonic()
-        known = [self._at(address) for address in self._known] if self.is_cluster else []
+        known = [self.at(address) for address in self._known] if self.is_cluster else []
         asking = [self._rows_of(server) for server in (*self._guides, *known)]
         tasks = [asyncio.create_task(each) for each in asking]
         try:
@@ -226,13 +212,14 @@ class Servers:
         slots: dict[int, Server] = {}
         known: set[Address] = set()
         for first, last, primary, replicas in rows:
-            server = self._at(primary)
+            server = self.at(primary)
             slots.update(dict.fromkeys(range(first, last + 1), server))
             known |= {primary, *replicas}
         self.version += slots != self._slots
         self._slots, self._known = slots, known
 
-    def _at(self, address: Address) -> Server:
+    def at(self, address: Address) -> Server:
+        """Return the server at an address, which need not be one that is known."""
         if address not in self._by_address:
             self._by_address[address] = self._server(address, self._url.login)
         return self._by_address[address]
@@ -256,20 +243,6 @@ def connect(url: str, *, cluster: bool = False, timeout_s: float = 2.0) -> Serve
         ServerUrlError: the URL can't be used, or a file that it names.
     """
     return Servers(url, cluster=cluster, timeout_s=timeout_s)
-
-
-def is_cancelled() -> bool:
-    """Say whether the running task was told to end: a command may have swallowed it."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _run(execute: Any, script: Script, names: Iterable[str], args: Iterable[Any]) -> Any:  # noqa: ANN401
-    keys = list(names)
-    try:
-        return await execute("EVALSHA", script.sha, len(keys), *keys, *args)
-    except NoScriptError:
-        return await execute("EVAL", script.text, len(keys), *keys, *args)
 
 
 async def _slots_of(server: Server) -> list[_Row]:

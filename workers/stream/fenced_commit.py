@@ -1,14 +1,19 @@
-"""The stream's commits: one call a partition, repeated until it is known what became of each."""
+"""The stream's commits: all that waits for one server in one go, with a call for each partition.
+
+It is repeated until it is known what became of each. A partition that is refused, or that has moved
+to another server, delays nobody else's but by its own answer.
+"""
 
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from workers.settings import StreamSettings
 from workers.stream.connection import Servers
 from workers.stream.delivery import Commit, CommitResult, SeqUse
-from workers.stream.failure import FAILURES, failure_of
+from workers.stream.failure import FAILURES, Failure, failure_of
 from workers.stream.scripts import packed, script
 from workers.stream.shard_group import ShardGroup
 from workers.wire import keys
@@ -20,6 +25,27 @@ _PAGE = 500
 _MARK_MS = 10_000
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Waiting:
+    """The commits of one partition, until it is known what became of them.
+
+    Attributes:
+        partition: whose.
+        commits: of it.
+        names: keys of the script's call.
+        rows: its entries.
+        began_ms: when it was first tried, by the server's clock, Unix ms.
+        may_have_run: a try got no answer.
+    """
+
+    partition: int
+    commits: Sequence[Commit]
+    names: list[str]
+    rows: list[bytes]
+    began_ms: int
+    may_have_run: bool = False
 
 
 class FencedCommit:
@@ -43,41 +69,33 @@ class FencedCommit:
 
     async def run(
         self,
-        partition: int,
-        commits: Sequence[Commit],
+        by_partition: Mapping[int, Sequence[Commit]],
         state: ShardGroup,
         on_wait: Callable[[], None] | None,
-    ) -> list[CommitResult]:
-        """Commit decisions of one partition; an unreachable server is waited for.
+    ) -> dict[int, list[CommitResult]]:
+        """Commit decisions of one shard group; an unreachable server is waited for."""
+        waiting = [
+            _Waiting(partition, some, *_arguments(partition, some), state.clock.now_ms())
+            for partition, some in by_partition.items()
+        ]
+        results: dict[int, list[CommitResult]] = {}
+        while waiting:
+            failed: Exception | None = None
+            for each, answer in zip(waiting, await self._try(waiting, state), strict=True):
+                found = await self._results(each, answer, state)
+                if isinstance(found, Exception):
+                    failed = found
+                else:
+                    results[each.partition] = found
+            if failed is None:
+                break
+            waiting = [each for each in waiting if each.partition not in results]
+            if on_wait is not None:
+                on_wait()
+            await state.pause(failed)
+        return results
 
-        Raises:
-            redis.exceptions.RedisError: the server refuses all of them, and not for now.
-        """
-        names, rows = _arguments(partition, commits)
-        began_ms = state.clock.now_ms()
-        may_have_run = False
-        while True:
-            try:
-                results = await self._try(names, rows, state)
-                if may_have_run:
-                    results = await self._look_up(commits, results, began_ms)
-            except FAILURES as error:
-                failure = failure_of(error)
-                may_have_run |= failure.may_have_run
-                if not failure.is_transient:
-                    raise
-                if on_wait is not None:
-                    on_wait()
-                await state.pause(error)
-            else:
-                state.answered()
-                if CommitResult.COMMITTED in results:
-                    state.unblock(partition)
-                return results
-
-    async def _try(
-        self, names: list[str], rows: list[bytes], state: ShardGroup
-    ) -> list[CommitResult]:
+    async def _try(self, waiting: Sequence["_Waiting"], state: ShardGroup) -> list[Any]:
         shared = packed(
             now_ms=state.clock.now_ms(),
             max_decisions=self._settings.max_decisions,
@@ -86,11 +104,41 @@ class FencedCommit:
             max_seqs=self._settings.max_seqs,
             presentation=self._limits,
         )
-        args = [keys.GROUP, self._consumer, shared, *rows]
-        answer = await self._servers.run(script("commit"), names, args)
-        for trouble in answer[len(rows) :]:
-            _log.error("a dead letter or a verdict is lost: %s", trouble.decode(errors="replace"))
-        return [_result(each, names[0]) for each in answer[: len(rows)]]
+        head = [keys.GROUP, self._consumer, shared]
+        calls = ((each.names, [*head, *each.rows]) for each in waiting)
+        return await self._servers.run_all(script("commit"), calls)
+
+    async def _results(
+        self,
+        of: "_Waiting",
+        answer: Any,  # noqa: ANN401 - or an error
+        state: ShardGroup,
+    ) -> list[CommitResult] | Exception:
+        """Return what became of one partition's commits, or a failure that passes by itself."""
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            for trouble in answer[len(of.rows) :]:
+                told = trouble.decode(errors="replace")
+                _log.error("a dead letter or a verdict is lost: %s", told)
+            results = [_result(each, of.names[0]) for each in answer[: len(of.rows)]]
+            if of.may_have_run:
+                results = await self._look_up(of.commits, results, of.began_ms)
+        except FAILURES as error:
+            failure = failure_of(error)
+            of.may_have_run |= failure.may_have_run
+            if failure.is_transient:
+                return error
+            if failure is Failure.NO_GROUP:
+                # The next read finds out too, and makes the group again.
+                _log.error("the server lost its data, and with it these entries: %s", error)
+                return [CommitResult.NOT_OWNER] * len(of.commits)
+            state.block(of.partition, str(error))
+            return [CommitResult.BLOCKED] * len(of.commits)
+        state.answered()
+        if CommitResult.COMMITTED in results:
+            state.unblock(of.partition)
+        return results
 
     async def admit(self, use: SeqUse, state: ShardGroup) -> CommitResult:
         """See `FrameStream.admit`; a server that is away is waited for while there is any use."""

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from workers.settings import StreamSettings
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES, failure_of
 from workers.stream.layout import copies
 from workers.stream.members import Members
 from workers.stream.scripts import packed, script
+from workers.stream.server import Server
 from workers.stream.shard_group import ShardGroup
 from workers.wire import keys
 

@@ -5,6 +5,7 @@ when a replica starts while it is there.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,14 @@ from redis.exceptions import NoPermissionError, ResponseError
 from workers.errors import WorkerError
 from workers.settings import StreamSettings
 from workers.stream.backlog import read_backlog, total
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES, failure_of
 from workers.stream.scripts import script
+from workers.stream.server import Server
 from workers.wire import keys
+from workers.wire.frame import CODECS
+
+_log = logging.getLogger(__name__)
 
 _OLDEST = (7, 0)
 _BULK_BYTES = 1 << 20
@@ -75,6 +80,7 @@ async def lay_out(servers: Servers, settings: StreamSettings, consumer: str) -> 
         await _check_partitions(servers, settings)
     except NoPermissionError as error:
         raise _refused(str(error)) from error
+    await _tell_codecs(servers)
     owners = [await servers.of(group[0]) for group in groups]
     checks = (
         _prepare(servers, owner, group, consumer, layout)
@@ -158,6 +164,15 @@ async def _check(server: Server, *, is_cluster: bool) -> list[str]:
             "publish can fill the server with a few entries"
         )
     return findings
+
+
+async def _tell_codecs(servers: Servers) -> None:
+    """Let cameras know what they may send; one that is not told sends what all deployments take."""
+    name = keys.codecs(0)
+    try:
+        await servers.run(script("layout"), [name], [" ".join(CODECS)])
+    except FAILURES as error:
+        _log.warning("cameras are not told which codecs are taken: %s", error)
 
 
 async def _check_partitions(servers: Servers, settings: StreamSettings) -> None:

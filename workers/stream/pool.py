@@ -18,6 +18,7 @@ from workers.wire.server_url import Credentials, ServerUrl, ServerUrlError
 
 # A command that finds no connection free waits for one: a busy client is not a server that is away.
 _MAX_CONNECTIONS = 32
+_READ_BYTES = 1 << 18
 
 
 class _Login(CredentialProvider):
@@ -70,6 +71,8 @@ def pool_of(
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
+        # Frames are large: each read that a reply takes costs more than the bytes in it.
+        "socket_read_size": _READ_BYTES,
         # Nothing is sent but what an ACL has to allow anyway.
         "driver_info": None,
     }

@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable
 
 from workers.settings import StreamSettings
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.delivery import Entry
 from workers.stream.failure import FAILURES
 from workers.stream.heartbeat import Heartbeat
 from workers.stream.scripts import packed, script
+from workers.stream.server import Server
 from workers.stream.shard_group import ShardGroup, entry_of
 from workers.wire import keys
 

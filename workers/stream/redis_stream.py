@@ -12,13 +12,12 @@ pauses and clock.
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.stream.delivery import Commit, CommitResult, Entry, SeqUse
-from workers.stream.failure import FAILURES, Failure, failure_of
+from workers.stream.failure import FAILURES, failure_of
 from workers.stream.fenced_commit import FencedCommit
 from workers.stream.heartbeat import Heartbeat
 from workers.stream.layout import Layout, StreamError, lay_out
@@ -101,19 +100,19 @@ class RedisStream:
         self, commits: Sequence[Commit], on_wait: Callable[[], None] | None = None
     ) -> list[CommitResult]:
         """See `FrameStream.commit`."""
-        by_partition: dict[int, list[Commit]] = defaultdict(list)
+        by_group: dict[ShardGroup, dict[int, list[Commit]]] = {}
         for commit in commits:
-            by_partition[commit.entry.partition].append(commit)
-        answers = await asyncio.gather(
-            *(
-                self._commit_partition(partition, some, on_wait)
-                for partition, some in by_partition.items()
-            )
+            partition = commit.entry.partition
+            of_group = by_group.setdefault(self._shards.of(partition), {})
+            of_group.setdefault(partition, []).append(commit)
+        found = await asyncio.gather(
+            *(self._commits.run(some, group, on_wait) for group, some in by_group.items())
         )
         result_of = {
             commit.entry.key: result
-            for some, results in zip(by_partition.values(), answers, strict=True)
-            for commit, result in zip(some, results, strict=True)
+            for some, results in zip(by_group.values(), found, strict=True)
+            for partition, of_partition in some.items()
+            for commit, result in zip(of_partition, results[partition], strict=True)
         }
         return [result_of[commit.entry.key] for commit in commits]
 
@@ -183,17 +182,3 @@ class RedisStream:
                 if not failure_of(error).is_transient:
                     raise StreamError(f"the server refuses what is needed: {error}") from error
                 await waiting.pause(error)
-
-    async def _commit_partition(
-        self, partition: int, commits: Sequence[Commit], on_wait: Callable[[], None] | None
-    ) -> list[CommitResult]:
-        group = self._shards.of(partition)
-        try:
-            return await self._commits.run(partition, commits, group, on_wait)
-        except FAILURES as error:
-            if failure_of(error) is not Failure.NO_GROUP:
-                group.block(partition, str(error))
-                return [CommitResult.BLOCKED] * len(commits)
-            # The next read finds out too, and makes the group again.
-            _log.error("the server lost its data, and with it these entries: %s", error)
-            return [CommitResult.NOT_OWNER] * len(commits)

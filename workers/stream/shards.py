@@ -8,8 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from workers.stream.connection import Server, Servers
+from workers.stream.connection import Servers
 from workers.stream.delivery import Entry
+from workers.stream.server import Server
 from workers.stream.shard_group import ShardGroup
 from workers.wire import keys
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 import msgpack
@@ -64,13 +64,14 @@ class Decision:
     quality: Mapping[str, float] = field(default_factory=dict)
 
 
-_KEYS = frozenset(each.name for each in fields(Decision))
+_NAMES = tuple(each.name for each in fields(Decision))
+_KEYS = frozenset(_NAMES)
 _NEEDED = _KEYS - {"quality"}
 
 
 def pack_decision(decision: Decision) -> bytes:
     """Return the bytes of the field `d`."""
-    body = {"v": VERSION, **asdict(decision)}
+    body = {"v": VERSION, **{name: getattr(decision, name) for name in _NAMES}}
     if not decision.quality:
         del body["quality"]
     packed: bytes = msgpack.packb(body)

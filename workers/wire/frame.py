@@ -29,8 +29,10 @@ MAX_SEQ = 2**64 - 1
 CAMERA_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _CAMERA_ID_RULE = "1 to 64 of A-Z a-z 0-9 . _ -"
 
-Codec = Literal["jpeg", "png", "raw"]
-_CODECS = ("jpeg", "png", "raw")
+Codec = Literal["jpeg", "png", "raw", "pco"]
+CODECS: tuple[Codec, ...] = ("jpeg", "png", "raw", "pco")
+# What each deployment has taken from the first on.
+FIRST_CODECS: frozenset[str] = frozenset(("jpeg", "png", "raw"))
 _MODALITIES = ("rgb", "depth", "ir")
 _FIELDS = frozenset((b"f", b"s"))
 _MAX_FIELDS = 16
@@ -46,7 +48,7 @@ class EncodedPlane:
     Attributes:
         codec: how `data` is encoded.
         data: the encoded picture.
-        shape: (height, width) or (height, width, channels) px; needed for `raw`.
+        shape: (height, width) or (height, width, channels) px; needed for `raw` and `pco`.
         unit_mm: depth only: millimetres a count; 0 is a hole whatever the unit.
     """
 
@@ -256,13 +258,13 @@ def _plane(where: str, modality: str, value: object) -> EncodedPlane:
     if not isinstance(value, dict):
         _wrong(where, "a map", value)
     codec, data = _take(value, "codec"), _take(value, "data")
-    if codec not in _CODECS:
-        _wrong(f"{where}.codec", "one of jpeg, png, raw", codec)
+    if codec not in CODECS:
+        _wrong(f"{where}.codec", f"one of {', '.join(CODECS)}", codec)
     if not isinstance(data, bytes) or not data:
         _wrong(f"{where}.data", "non-empty bin", data)
     shape = _shape(f"{where}.shape", value.pop("shape", None))
-    if codec == "raw" and shape is None:
-        raise MissingKey(f"{where}.shape is missing: raw data do not say how wide they are")
+    if codec in ("raw", "pco") and shape is None:
+        raise MissingKey(f"{where}.shape is missing: {codec} data do not say how wide they are")
     unit_mm = value.pop("unit_mm", 1.0) if modality == "depth" else 1.0
     if not _is_number(unit_mm) or not 0 < unit_mm <= _MAX_UNIT_MM:
         _wrong(f"{where}.unit_mm", f"a number above 0, at most {_MAX_UNIT_MM:g}", unit_mm)

@@ -2,7 +2,6 @@
 
 import copy
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +28,6 @@ from workers.settings import StreamSettings
 from workers.stream.redis_stream import RedisStream
 
 CUDA = VALUES.with_name("values.cuda.yaml")
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -318,22 +316,3 @@ def _refuses(client: "redis.Redis[bytes]") -> bool:
     except redis.AuthenticationError:
         return True
     return False
-
-
-class TestImage:
-    text = (ROOT / "deploy/cluster/Dockerfile").read_text()
-
-    def test_it_copies_what_there_is_and_what_is_not_ignored(self) -> None:
-        ignored = (ROOT / ".dockerignore").read_text().split()
-        copied = re.findall(r"^COPY (?!--from)(.+) \S+$", self.text, re.MULTILINE)
-        for name in " ".join(copied).split():
-            assert (ROOT / name).exists(), name
-            assert f"!{name}" in ignored, name
-
-    def test_it_runs_as_nobody_in_particular(self) -> None:
-        last = self.text.rpartition("FROM ")[2]
-        assert re.search(r"^USER 1000:1000$", last, re.MULTILINE)
-        assert "pip install" not in last
-
-    def test_all_but_torch_has_hashes(self) -> None:
-        assert "--require-hashes -r requirements.lock" in self.text

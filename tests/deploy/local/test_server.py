@@ -15,6 +15,7 @@ import redis
 from deploy.local.ports import PortTaken, check_port, free_port
 from deploy.local.processes import cpu_s_of, descendants, processes
 from deploy.local.server import EmbeddedServer, ServerFailed, embedded_server
+from tests.processes import started
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
@@ -97,12 +98,12 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         "print('up', flush=True); time.sleep(600)"
     )
     port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), str(port)], stdout=subprocess.PIPE
-    ) as parent:
+    command = [sys.executable, "-c", code, str(tmp_path), str(port)]
+    with started(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"up\n"
-        (child,) = descendants(parent.pid)
+        # The server has a process of its own while it rewrites its file.
+        (child,) = (each for each in descendants(parent.pid) if each.parent == parent.pid)
         assert "valkey-server" in child.title
         assert child.session != parent.pid
         parent.send_signal(signal.SIGKILL)
@@ -118,14 +119,11 @@ def test_a_host_that_is_not_ours_is_an_error() -> None:
 
 
 def test_processes_tell_their_cost() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", "while True: pass"], stdout=subprocess.DEVNULL
-    ) as child:
+    with started([sys.executable, "-c", "while True: pass"]) as child:
         wait_for(lambda: cpu_s_of(child.pid) > 0.1)
         (seen,) = [each for each in descendants() if each.pid == child.pid]
         assert seen.rss_mb > 1
         assert "while True: pass" in seen.title
-        child.kill()
     assert cpu_s_of(child.pid) == 0
 
 

@@ -13,6 +13,7 @@ from model.data.decoder import MAX_FRAME_SAMPLES, Codec, Picture, decode_planes
 from model.data.planes import Image, PlaneError
 from tests.hostile import (
     COLOUR,
+    DEPTH,
     FACE,
     changed,
     hostile_jpegs,
@@ -26,7 +27,6 @@ from tests.hostile import (
     progressive,
 )
 
-DEPTH = (500 + FACE.astype(np.uint16)).astype(np.uint16)
 RGB: Image = cv2.cvtColor(COLOUR, cv2.COLOR_BGR2RGB)
 PNGS, JPEGS = dict(hostile_pngs()), dict(hostile_jpegs())
 

@@ -32,6 +32,53 @@ def found(planes: Planes, face_px: float = 80) -> list[str]:
     return [fault.split()[0] for fault in faults(measure(planes, face_px), LIMITS)]
 
 
+# What a bundle's limits, and its scores, were calibrated with: figures of two frames, as ever.
+CALIBRATED = {
+    "p000": {
+        "face_inside": 1.0,
+        "face_px": 67.1,
+        "rgb_brightness": 119.46,
+        "rgb_smoothness": 4.205,
+        "ir_brightness": 128.212,
+        "ir_smoothness": 3.557,
+        "depth_holes": 0.026,
+        "depth_agreement": 1.0,
+        "depth_spread": 12.203,
+    },
+    "p023": {
+        "face_inside": 1.0,
+        "face_px": 68.7,
+        "rgb_brightness": 199.688,
+        "rgb_smoothness": 2.624,
+        "ir_brightness": 53.56,
+        "ir_smoothness": 4.671,
+        "depth_holes": 0.094,
+        "depth_agreement": 0.995,
+        "depth_spread": 271.593,
+    },
+}
+
+
+def test_figures_are_those_that_bundles_were_calibrated_with() -> None:
+    for presentation in load_samples():
+        if presentation.name in CALIBRATED:
+            frame = presentation.frames[1]
+            planes = decode(Frame("-", 0, 0, frame.planes, face_box=frame.face_box), 112, 0.2)
+            assert measure(planes) == pytest.approx(CALIBRATED[presentation.name], abs=0.0015)
+
+
+def test_a_plane_has_the_same_figures_whatever_else_is_there(faces: list[Planes]) -> None:
+    """Or the limits would mean something else for frames that lack a modality."""
+    for planes in faces:
+        figures = measure(planes)
+        for name in ("rgb", "depth", "ir"):
+            alone = measure(
+                replace(planes, **{each: None for each in {"rgb", "depth", "ir"} - {name}})
+            )
+            for figure, value in alone.items():
+                assert figures[figure] == pytest.approx(value, abs=0.0015)
+
+
 def test_good_frames_pass() -> None:
     """Attacks too: what they show is for the network to judge."""
     for presentation in load_samples():

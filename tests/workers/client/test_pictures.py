@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pcodec import standalone
 
-from workers.client.camera import CameraError, jpeg, png
+from workers.client.camera import CameraError, jpeg, pco, png
 from workers.client.outbox import Outbox
 from workers.client.pictures import make_frame
 from workers.errors import WorkerError
@@ -61,15 +62,17 @@ def test_jpeg_says_what_to_pass(pixels: Any, advice: str) -> None:
         (DEPTH.tolist(), "numpy.asarray"),
     ],
 )
-def test_png_says_what_to_pass(pixels: Any, advice: str) -> None:
-    with pytest.raises(CameraError, match=advice):
-        png(pixels)
+def test_depth_says_what_to_pass(pixels: Any, advice: str) -> None:
+    for encode in (png, pco):
+        with pytest.raises(CameraError, match=advice):
+            encode(pixels)
 
 
 @pytest.mark.parametrize("unit_mm", [0, -1, 100.1, float("nan"), "1", True, None])
 def test_a_unit_is_in_millimetres(unit_mm: Any) -> None:
-    with pytest.raises(CameraError, match="unit_mm"):
-        png(DEPTH, unit_mm)
+    for encode in (png, pco):
+        with pytest.raises(CameraError, match="unit_mm"):
+            encode(DEPTH, unit_mm)
 
 
 @pytest.mark.parametrize("quality", [0, 101, 92.0, "92", True, None])
@@ -87,6 +90,9 @@ def test_what_is_taken_is_what_arrives() -> None:
         assert decoded is not None
         assert (decoded == view).all()
         assert plane.unit_mm == 0.25
+        plane = pco(view, np.float32(0.25))
+        assert (standalone.simple_decompress(plane.data).reshape(plane.shape) == view).all()
+        assert (plane.codec, plane.unit_mm) == ("pco", 0.25)
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 255
     decoded = cv2.imdecode(np.frombuffer(jpeg(red[::-1]).data, np.uint8), cv2.IMREAD_COLOR_RGB)

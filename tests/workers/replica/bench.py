@@ -2,30 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.workers import frames
 from workers.replica.pipeline import Pipeline
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import StreamSettings, WorkerSettings
 from workers.testing import ConstantPredictor, MemoryServer, MemoryStream
 from workers.wire.decision import Decision
 from workers.wire.keyring import Keyring
 from workers.wire.keys import partition_of
 from workers.wire.signing import AcceptUnsigned
-
-
-class NoMetrics:
-    """A metrics backend that keeps nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *_, **__: self
-
-    def __call__(self, *_: Any, **__: Any) -> None:
-        return None
 
 
 class Bench:

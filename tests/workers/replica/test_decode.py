@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.workers import frames
-from workers.client.camera import jpeg, png
+from workers.client.camera import jpeg, pco, png
 from workers.replica.decode import decode
 from workers.wire.frame import EncodedPlane
 from workers.wire.refusal import Undecodable
@@ -131,7 +131,7 @@ class TestWhatIsRefused:
             assert decode(frame, 32, 0.2, "8-bit").depth_kind == "8-bit"
             with pytest.raises(Undecodable, match=r"^depth is 8-bit, .* trained on millimetres"):
                 decode(frame, 32, 0.2, "millimetres")
-        for plane in (png(DEPTH), raw(DEPTH)):
+        for plane in (png(DEPTH), pco(DEPTH), raw(DEPTH)):
             frame = frames.frame("c", 1, 1, planes={"depth": plane}, face_box=None)
             assert decode(frame, 32, 0.2, "millimetres").depth_kind == "millimetres"
             with pytest.raises(Undecodable, match=r"^depth is millimetres, .* trained on 8-bit"):

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+from tests.processes import started
+
 CHILD = """
 import threading
 from workers.replica.process import end_with_parent
@@ -21,7 +23,7 @@ child.wait()
 
 
 def test_it_ends_when_its_parent_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+    with started([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
         os.kill(parent.pid, signal.SIGKILL)

@@ -44,6 +44,7 @@ class Node:
 
     server: ValkeyServer
     port: int
+    is_hung: bool = False
 
     @property
     def client(self) -> "redis.Redis[bytes]":
@@ -60,6 +61,15 @@ class Node:
     @property
     def pid(self) -> int:
         return int(self.client.info("server")["process_id"])
+
+    def view(self) -> frozenset[str]:
+        """Return what it takes each node to be: name, flags, primary and slots."""
+        rows: Any = self.client.execute_command("CLUSTER NODES")
+        names = ("node_id", "flags", "master_id", "slots")
+        return frozenset(
+            " ".join(str(row[name]) for name in names).replace("myself,", "")
+            for row in rows.values()
+        )
 
     def _is_started(self) -> bool:
         """Try it: another line may have the port for a moment, and a busy machine takes longer."""
@@ -85,8 +95,22 @@ class Cluster:
     def url(self) -> str:
         return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
 
+    def agree(self) -> None:
+        """Wait until all nodes, which are up, say the same of all: nobody is about to take over.
+
+        One that stood still for longer than the others wait takes itself for a primary at first,
+        and what it is sent then is lost.
+        """
+
+        def do_all_agree() -> bool:
+            views = {node.view() for node in self.nodes}
+            return len(views) == 1 and not any("fail" in line for line in views.pop())
+
+        until(do_all_agree)
+
     def empty(self) -> None:
         """Forget all keys, on replicas too: one of them may be about to take over."""
+        self.agree()
 
         def is_empty() -> bool:
             for node in self.nodes:
@@ -101,6 +125,8 @@ class Cluster:
 
         def found() -> Node | None:
             for node in self.nodes:
+                if node.is_hung:
+                    continue  # its answer would be waited for
                 try:
                     if not node.is_primary:
                         continue
@@ -138,9 +164,11 @@ class Cluster:
         """Let a node stand still, connections open, while the block runs."""
         pid = node.pid
         os.kill(pid, signal.SIGSTOP)
+        node.is_hung = True
         try:
             yield
         finally:
+            node.is_hung = False
             os.kill(pid, signal.SIGCONT)
 
     def migrate(self, slot: int, source: Node, target: Node) -> None:

@@ -1,10 +1,11 @@
 """The servers that each promise of a stream is tried on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.workers.stream.bench import MAX_SEQS, PRESENTATION, Bench, MemoryBench, RedisBench
+from tests.workers.stream.cluster import Cluster, started_cluster
 from workers.settings import StreamSettings
 
 
@@ -26,3 +27,9 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         made = RedisBench(request.getfixturevalue(request.param))
     yield made
     await made.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with started_cluster(tmp_path_factory.mktemp("cluster")) as made:
+        yield made

@@ -12,11 +12,10 @@ import redis
 from redis.exceptions import ConnectionError as LineError
 
 from tests.workers import frames
-from tests.workers.replica.bench import NoMetrics
 from tests.workers.stream.bench import commit_of, read_all, reclaim, use_of
 from tests.workers.stream.test_stream import add, joined
 from workers.replica.pipeline import Pipeline
-from workers.replica.telemetry import Telemetry
+from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import StreamSettings, WorkerSettings
 from workers.stream.backlog import read_backlog
 from workers.stream.connection import connect

@@ -132,6 +132,8 @@ class TestStrictness:
     def test_raw_needs_a_shape(self) -> None:
         with pytest.raises(MissingKey, match="shape"):
             unpack_frame(msgpack.packb(body(planes={"rgb": {"codec": "raw", "data": b"x"}})))
+        with pytest.raises(MissingKey, match="shape"):
+            unpack_frame(msgpack.packb(body(planes={"depth": {"codec": "pco", "data": b"x"}})))
 
     @pytest.mark.parametrize(
         "changed",

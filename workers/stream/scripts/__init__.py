@@ -8,8 +8,8 @@ from importlib.resources import files
 
 import msgpack
 
-from workers.stream.connection import Script
 from workers.stream.delivery import CommitResult
+from workers.stream.server import Script
 
 # allow-oom: what frees memory must run on a full server; there the cameras are refused instead.
 # allow-cross-slot-keys: one call for all partitions of a cluster's server.

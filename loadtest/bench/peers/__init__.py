@@ -1,0 +1,1 @@
+"""Livegate beside other ways to serve the same bundle, each behind one small adapter."""
