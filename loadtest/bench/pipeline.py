@@ -243,7 +243,8 @@ class PipelineBench:
     def _fill(self, num_frames: int, encoding: str) -> None:
         planes = self._planes[_encoding(encoding)]
         pipe = self._client.pipeline(transaction=False)
-        for number, (camera_id, fields) in enumerate(signed(self._samples, planes, num_frames)):
+        frames = signed(self._samples, planes, num_frames, in_presentations=True)
+        for number, (camera_id, fields) in enumerate(frames):
             partition = keys.partition_of(camera_id, self._settings.stream.partitions)
             pipe.xadd(keys.frames(partition), fields)  # type: ignore[arg-type] # bytes are taken
             if number % _FLUSH == _FLUSH - 1:
