@@ -13,6 +13,8 @@ from workers.wire.signing import sign
 
 Encoding = Literal["jpeg + png", "jpeg + pco", "raw"]
 ENCODINGS: tuple[Encoding, ...] = ("jpeg + png", "jpeg + pco", "raw")
+# What a camera of ours sends where the deployment takes it.
+BEST: Encoding = "jpeg + pco"
 KEY = bytes(range(32))
 NUM_CAMERAS = 64
 
