@@ -7,11 +7,18 @@
     +-- NoSuchKey         deploy.commands.keys
     +-- NoDeployment      deploy.local.home
     +-- AlreadyRuns       deploy.local.home
+    +-- UserConfigError   deploy.local.home
     +-- ConfigError       deploy.local.config
     +-- PortTaken         deploy.local.ports
     +-- ServerFailed      deploy.local.server
     +-- DeployFailed      deploy.local.stack
     +-- RayGone           deploy.local.stack
+    +-- NoAnswer          deploy.models.fleet
+    +-- ControlError      deploy.models.control
+    +-- SwapRefused       deploy.models.swap
+    +-- NotSwapped        deploy.models.swap
+    +-- PushFailed        deploy.models.push
+    +-- NoShadow          deploy.models.report
 
 The command shows each of them in one line; the message says what is wrong and what to do.
 """

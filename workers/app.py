@@ -9,8 +9,8 @@ import json
 import logging
 import secrets
 import time
-from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -25,17 +25,14 @@ from workers.console.console import Console
 from workers.console.feed import Feed, Local
 from workers.console.states import replica_states
 from workers.ingress import SIGNATURE_HEADER, Ingress, TooSlow, read_fields
-from workers.replica.bundles import resolve_bundle
 from workers.replica.committing import NotCommitted
+from workers.replica.figures import Figures
+from workers.replica.lineup import Lineup
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import prepare_process
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
-from workers.settings import SwapSettings, WorkerSettings
-from workers.stream.backlog import NOTHING, read_backlog, total
-from workers.stream.connection import connect
-from workers.stream.failure import FAILURES
-from workers.stream.far_ids import repair_ids
+from workers.settings import WorkerSettings
 from workers.stream.redis_stream import RedisStream
 from workers.wire.decision import pack_decision
 from workers.wire.keyring import Keyring
@@ -44,7 +41,6 @@ from workers.wire.signing import AcceptUnsigned
 _HOUSEKEEPING_S = 1.0
 _JOIN_S = 5.0
 _GRACE_S = 1.0
-_REPAIR_S = 10.0
 
 _log = logging.getLogger("ray.serve")
 # Neither an API browser nor its schema: they tell whoever asks what can be asked.
@@ -73,45 +69,32 @@ class Worker:
         self._keyring = Keyring(settings.camera_keys) if settings.camera_keys else None
         replica = f"{serve.get_replica_context().replica_id.unique_id}-{secrets.token_hex(3)}"
         self._stream = RedisStream(settings.stream, consumer=replica)
-        self._figures_client = connect(settings.stream.url, cluster=settings.stream.cluster)
-        self._backlog = NOTHING
-        self._far_ids: list[int] = []
         self._telemetry = Telemetry(metrics, settings.decode_threads, settings.deadline_ms)
+        self._figures = Figures(settings.stream, replica, self._telemetry, self._now_ms)
         self._pipeline: Pipeline
         self._running: asyncio.Task[None] | None = None
-        self._swap_error = ""
+        self._lineup = Lineup(self._open_bundle, settings, self._telemetry, metrics)
         self._replica = replica
         verifier = self._keyring or AcceptUnsigned()
-        self._ingress = Ingress(self._figures_client, verifier, settings, self._stream.now_ms)
-        local = Local(self._now_ms, lambda: self._backlog, replica_states, self._troubles)
-        self._console = Console(Feed(settings.stream, local), settings.console.token_file)
+        self._ingress = Ingress(self._figures.servers, verifier, settings, self._stream.now_ms)
+        self._local = Local(
+            self._now_ms, lambda: self._figures.backlog, replica_states, self._troubles
+        )
+        self._console = Console(Feed(settings.stream, self._local), settings.console.token_file)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Begin with the bundle that the deployment has now, or let it take over between batches.
+        """Begin with the bundles that the deployment has now, or let others take over.
 
-        A bundle that fails leaves the old one at work: an error would make Serve stop a healthy
-        replica. A new replica has no old one, and does not start: it must not decide with a bundle
-        that was replaced.
+        What is refused leaves the old ones at work: an error would make Serve stop a healthy
+        replica. A new replica has no old ones, and does not start.
         """
-        try:
-            bundle = SwapSettings.model_validate(user_config).bundle or self._settings.bundle
-            predictor = await asyncio.to_thread(self._load, bundle)
-        except Exception as error:
-            if self._running is None:
-                raise
-            self._swap_error = f"{type(error).__name__}: {error}"
-            self._telemetry.swapped(is_done=False)
-            _log.error("the bundle is not swapped, the old one goes on: %s", self._swap_error)
+        if self._running is not None:
+            self._lineup.models.change(user_config)
             return
-        self._swap_error = ""
-        if self._running is None:
-            await self._begin(predictor)
-        else:
-            self._pipeline.predictor = predictor
-            self._telemetry.swapped(is_done=True)
-        self._telemetry.serves(predictor.model_id)
+        await self._lineup.models.begin(user_config)
+        await self._begin()
 
-    async def _begin(self, predictor: Predictor) -> None:
+    async def _begin(self) -> None:
         """Start the loop; what makes the server unusable is an error of the start.
 
         Raises:
@@ -119,14 +102,15 @@ class Worker:
         """
         self._pipeline = Pipeline(
             stream=self._stream,
-            predictor=predictor,
+            predictor=self._lineup.models.deciding,
             verifier=self._keyring or AcceptUnsigned(),
             telemetry=self._telemetry,
             settings=self._settings,
             replica=self._replica,
         )
+        await self._lineup.lead(self._pipeline)
         self._running = asyncio.create_task(self._pipeline.run())
-        self._housekeeping = asyncio.create_task(self._keep_figures())
+        self._housekeeping = asyncio.create_task(self._keep_house())
         joined = asyncio.create_task(self._pipeline.has_joined.wait())
         # A server that is away is waited for by the loop, not here: Serve would give up.
         await asyncio.wait(
@@ -156,9 +140,9 @@ class Worker:
         self._pipeline.drain()
         done, _ = await asyncio.wait([self._running], timeout=self._settings.drain_s)
         self._housekeeping.cancel()
+        await self._lineup.aclose()
         await self._console.aclose()
-        with suppress(*FAILURES):
-            await self._figures_client.aclose()
+        await self._figures.aclose()
         if not done:
             # Nothing is lost: what is still held is taken over by another replica.
             _log.warning("not drained in time, %d frames in flight", self._pipeline.num_in_flight)
@@ -183,24 +167,27 @@ class Worker:
 
     @_http.get("/v1/status")
     async def status(self) -> dict[str, Any]:
-        """Tell the backlog of all partitions, and what the replica that answers has done."""
+        """Tell the backlog, what the replica that answers has done, and what each one runs."""
+        backlog = self._figures.backlog
         return {
-            "model": self._pipeline.predictor.model_id,
-            "swap_error": self._swap_error,
+            **self._lineup.status(),
             "redis_available": self._is_redis_available(),
             "redis_findings": self._stream.findings,
-            "partitions_with_far_ids": self._far_ids,
+            "partitions_with_far_ids": self._figures.far_ids,
             "backlog": {
-                "waiting": self._backlog.waiting,
-                "pending": self._backlog.pending,
-                "added": self._backlog.added,
-                "oldest_age_ms": self._backlog.oldest_age_ms,
+                "waiting": backlog.waiting,
+                "pending": backlog.pending,
+                "added": backlog.added,
+                "oldest_age_ms": backlog.oldest_age_ms,
             },
             "replica": {
                 "name": self._replica,
                 "in_flight": self._pipeline.num_in_flight,
                 **self._telemetry.figures(),
             },
+            "replicas": await self._figures.roster(),
+            "shadow": await self._lineup.counts(self._figures.servers),
+            "states": await asyncio.to_thread(self._local.replicas),
         }
 
     @_http.post("/v1/frames")
@@ -250,36 +237,31 @@ class Worker:
 
     def _troubles(self) -> list[str]:
         away = "" if self._is_redis_available() else "the server of the streams can't be reached"
-        swap = self._swap_error and f"a bundle was not taken over: {self._swap_error}"
+        refused = self._lineup.models.error
+        swap = refused and f"a bundle was not taken over: {refused}"
         return [each for each in (away, *self._stream.troubles, swap) if each]
 
-    def _load(self, bundle: str) -> Predictor:
-        settings = self._settings
-        return open_engine(resolve_bundle(bundle), settings.max_batch, settings.infer_threads)
+    def _open_bundle(self, folder: Path) -> Predictor:
+        return open_engine(folder, self._settings.max_batch, self._settings.infer_threads)
 
     def _is_redis_available(self) -> bool:
         return bool(self._stream.groups) and all(
             map(self._stream.is_available, self._stream.groups)
         )
 
-    async def _keep_figures(self) -> None:
-        repair_at_s = 0.0
-        while True:
-            if self._keyring is not None:
-                await asyncio.to_thread(self._keyring.refresh)
-            partitions = range(self._settings.stream.partitions)
-            with suppress(*FAILURES):
-                if time.monotonic() >= repair_at_s:
-                    repair_at_s = time.monotonic() + _REPAIR_S
-                    self._far_ids = await repair_ids(self._figures_client, partitions)
-                self._backlog = total(await read_backlog(self._figures_client, partitions))
-            self._telemetry.gauge(
-                {
-                    "in_flight_frames": self._pipeline.num_in_flight,
-                    "service_rate_fps": self._telemetry.service_rate.fps,
-                }
+    async def _keep_house(self) -> None:
+        keeping = asyncio.create_task(
+            self._figures.keep(
+                lambda: self._pipeline.num_in_flight, self._lineup.told, self._lineup.tally
             )
-            await asyncio.sleep(_HOUSEKEEPING_S)
+        )
+        try:
+            while self._keyring is not None:
+                await asyncio.to_thread(self._keyring.refresh)
+                await asyncio.sleep(_HOUSEKEEPING_S)
+            await keeping
+        finally:
+            keeping.cancel()
 
 
 def deployment(settings: WorkerSettings) -> serve.Deployment:

@@ -208,14 +208,33 @@ class WorkerSettings(Settings):
         return self
 
 
-class SwapSettings(Settings):
+class CandidateSettings(Settings):
+    """A second bundle, tried before it takes over.
+
+    Attributes:
+        bundle: as `WorkerSettings.bundle`.
+        shadow: share of the frames that it judges, too, unseen by doors, [0, 1].
+        canary: share of the cameras that it decides on, chosen by their names, [0, 1].
+    """
+
+    bundle: str
+    shadow: Annotated[float, Field(ge=0, le=1)] = 0.0
+    canary: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class LiveSettings(Settings):
     """What may change while replicas run: the deployment's `user_config`.
 
     Attributes:
         bundle: takes the place of `WorkerSettings.bundle`; None: that one.
+        candidate: is loaded beside it; None: there is none.
+        previous: which bundle it took over from, for `livegate model rollback`; replicas don't look
+            at it.
     """
 
     bundle: str | None = None
+    candidate: CandidateSettings | None = None
+    previous: str | None = None
 
 
 def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:

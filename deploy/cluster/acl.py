@@ -39,7 +39,7 @@ _WORKER = (
     "+xgroup|create +xgroup|delconsumer +xinfo|stream +xinfo|groups +xinfo|consumers "
     "+xreadgroup +xclaim +xpending +xack +xdel +xadd +xlen +xrange +xrevrange +xread +xsetid "
     "+zadd +zcount +zscore +zrem +zremrangebyscore +zrevrange +pexpireat "
-    "+del +exists +set +get +hset +hgetall +hdel +hkeys"
+    "+del +exists +set +get +hset +hincrby +hgetall +hdel +hkeys +pexpire"
 )
 _FIGURES = "+evalsha +eval +ping +time +get +xlen +xpending +xinfo|groups"
 _SERVER = "+info +slowlog|get +slowlog|len +latency|latest +xinfo|consumers +hgetall"

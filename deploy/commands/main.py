@@ -13,7 +13,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deploy.commands import bench, capacity, data, deploy, keys, loadtest, model, training
+from deploy.commands import (
+    bench,
+    capacity,
+    data,
+    deploy,
+    keys,
+    lifecycle,
+    loadtest,
+    model,
+    training,
+)
 from deploy.commands.errors import lines_for
 from deploy.commands.extras import PACKAGE, needs
 from deploy.errors import DeployError
@@ -36,6 +46,7 @@ app = typer.Typer(
 app.add_typer(data.app)
 app.add_typer(training.app)
 app.add_typer(model.app)
+app.add_typer(lifecycle.app)
 app.add_typer(keys.app)
 app.add_typer(deploy.app)
 app.add_typer(loadtest.app)

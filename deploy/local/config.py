@@ -4,6 +4,7 @@
 with file, line, field, rule and value. `serve run` takes the same file.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from deploy.errors import DeployError
 from deploy.local.environment import import_ray
-from workers.settings import StreamSettings, WorkerSettings, problems_of
+from workers.settings import LiveSettings, StreamSettings, WorkerSettings, problems_of
 
 # Package data. In a checkout it is a link to the one at the top, where people look for it.
 CONFIG = Path(__file__).with_name("ray_config.yaml")
@@ -39,7 +40,7 @@ _HONOURED: dict[str, frozenset[str]] = {
     "ray_actor_options": frozenset(
         {"num_cpus", "num_gpus", "memory", "resources", "accelerator_type"}
     ),
-    "user_config": frozenset({"bundle"}),
+    "user_config": frozenset(LiveSettings.model_fields),
 }
 _INSTEAD = {
     "autoscaling_config": "it would replace the whole scaling: set min_replicas, max_replicas and "
@@ -51,6 +52,7 @@ _Loc = tuple[str | int, ...]
 _Problem = tuple[_Loc, str]
 _APPLICATION: _Loc = ("applications", 0)
 _ARGS: _Loc = (*_APPLICATION, "args")
+_USER_CONFIG: _Loc = (*_APPLICATION, "deployments", 0, "user_config")
 
 
 class ConfigError(DeployError):
@@ -111,6 +113,10 @@ class ServeConfig:
         """
         stream = StreamSettings(**{**self.settings.stream.model_dump(), "url": url})
         return self.with_args(stream=stream)
+
+    def with_user_config(self, user_config: Mapping[str, Any]) -> "ServeConfig":
+        """Return this config with another `user_config` of its deployment."""
+        return replace(self, options={**self.options, "user_config": dict(user_config)})
 
     def with_http_port(self, port: int) -> "ServeConfig":
         """Return this config with the HTTP side on another port."""
@@ -233,6 +239,11 @@ def _parse(content: dict[str, Any]) -> tuple[Any, list[_Problem]]:
         WorkerSettings.model_validate(content["applications"][0].get("args") or {})
     except ValidationError as error:
         found += [((*_ARGS, *loc), what) for loc, what in problems_of(error)]
+    for options in content["applications"][0].get("deployments") or []:
+        try:
+            LiveSettings.model_validate(options.get("user_config") or {})
+        except ValidationError as error:
+            found += [((*_USER_CONFIG, *loc), what) for loc, what in problems_of(error)]
     return schema, found
 
 

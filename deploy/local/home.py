@@ -7,11 +7,11 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from deploy.errors import DeployError
 from workers.wire.frame import CAMERA_ID
@@ -27,6 +27,10 @@ class NoDeployment(DeployError):
 
 class AlreadyRuns(DeployError):
     """A deployment runs from this folder already: its server's data can't have two owners."""
+
+
+class UserConfigError(DeployError):
+    """The `user_config` of a folder can't be used; the message says what to do."""
 
 
 class BadCameraId(DeployError):
@@ -68,11 +72,38 @@ class Home:
         """Data of the embedded server."""
         return self.folder / "server"
 
+    @property
+    def user_config_file(self) -> Path:
+        """What `livegate model` has set; it outlives `livegate up`."""
+        return self.folder / "user_config.json"
+
     def prepare(self) -> None:
         """Make the folder, with an empty key file, where it is missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.key_file.exists():
             write_keys(self.key_file, {})
+
+    def user_config(self) -> dict[str, Any] | None:
+        """Return the `user_config` that was set here; None: the config's own counts.
+
+        Raises:
+            UserConfigError: the file can't be read.
+        """
+        try:
+            found = json.loads(self.user_config_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserConfigError(
+                f"{self.user_config_file}: can't be read ({error}): remove it"
+            ) from error
+        if not isinstance(found, dict):
+            raise UserConfigError(f"{self.user_config_file}: must be a JSON object: remove it")
+        return found
+
+    def set_user_config(self, user_config: Mapping[str, Any]) -> None:
+        """Set a `user_config`; what runs from this folder takes it up, also after a restart."""
+        write_secret(self.user_config_file, json.dumps(user_config, indent=1) + "\n")
 
     def key_of(self, camera_id: str) -> bytes | None:
         """Return a camera's key; a new camera gets one, which running replicas pick up.

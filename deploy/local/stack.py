@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from workers.replica.process import leave_no_core
 _PATIENCE_S = 120.0
 _POLL_S = 0.25
 _TRIES = 3
+_CODE = "livegate"  # this process deploys its own code, and no other
 _VITAL = {"raylet", "gcs_server"}  # the processes that all others of Ray need
 # What runs whether a start gets anywhere or not: its processor time is no sign of progress.
 _STANDING = ("ray::ServeController", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
@@ -141,6 +142,16 @@ def _start_serve(config: ServeConfig) -> None:
         raise _failed("Ray Serve did not start", str(error)) from error
 
 
+def change_user_config(config: ServeConfig, user_config: Mapping[str, Any]) -> None:
+    """Let the replicas that run take another `user_config`; nothing else about them changes.
+
+    Args:
+        config: by which the application was deployed.
+        user_config: see `workers.settings.LiveSettings`.
+    """
+    _deploy(config.with_user_config(user_config))
+
+
 def _deploy(config: ServeConfig) -> None:
     """Deploy the application as `serve run` does with the same file."""
     from ray import serve  # noqa: PLC0415
@@ -150,6 +161,9 @@ def _deploy(config: ServeConfig) -> None:
     made = deployment(config.settings)
     if config.options:
         made = made.options(**config.options)
+    # Where Serve is told of no version, each call is a new one, and replicas are replaced.
+    # Source: ray/serve/_private/client.py of Ray 2.60, deploy_applications.
+    made = made.options(version=_CODE, _internal=True)
     target = serve.RunTarget(
         target=made.bind(config.settings),
         name=config.application,

@@ -5,24 +5,26 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from deploy.local.config import CONFIG, ConfigError, ServeConfig, load_config
-from deploy.local.home import Address, Home
+from deploy.local.home import Address, Home, UserConfigError
 from deploy.local.ports import METRICS_PORT, check_port
 from deploy.local.progress import Tell, tell_on
 from deploy.local.server import ServerFailed, embedded_server
 from deploy.local.signals import interrupt_on_stop, stop_event
-from deploy.local.stack import replica_states, serve_application
+from deploy.local.stack import change_user_config, replica_states, serve_application
 from model.errors import ModelError
 from workers.replica.bundles import resolve_bundle
+from workers.settings import LiveSettings, problems_of
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES, Failure, failure_of
 from workers.wire import keys
 from workers.wire.keyring import KeyFileError, read_keys
 from workers.wire.server_url import hidden, parse_server_url
 
-_LOOK_S = 2.0
+_LOOK_S = 1.0
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1", "::1": "::1"}
 _URL = ("applications", 0, "args", "stream", "url")
 
@@ -54,6 +56,9 @@ def run_deployment(
         embedded = _embedded(config) if redis_url is None else None
         if embedded is None:
             _check_server(config)
+        wanted = home.user_config()
+        if wanted is not None:
+            config = config.with_user_config(wanted)
         config = _checked(config, home)
         check_port("metrics", "0.0.0.0", metrics_port, "choose another one with --metrics-port")  # noqa: S104 - Ray's
         server = None
@@ -70,6 +75,7 @@ def run_deployment(
         while not stop.wait(_LOOK_S):
             if server is not None and not server.is_running:
                 raise ServerFailed(f"the embedded server has ended: see {server.log}")
+            wanted = _changed(config, home, wanted, tell)
             now = replica_states(config.application)
             if now != last:
                 tell(f"replicas: {now}")
@@ -85,6 +91,7 @@ def _checked(config: ServeConfig, home: Home) -> ServeConfig:
         found["bundle"] = str(resolve_bundle(settings.bundle))
     except ModelError as error:
         raise ConfigError(f"{_where(config, 'bundle')}: {error}") from error
+    _check_live(config, home)
     if settings.camera_keys is not None:
         key_file = (home.folder / settings.camera_keys).resolve()
         try:
@@ -103,6 +110,35 @@ def _checked(config: ServeConfig, home: Home) -> ServeConfig:
             "stop what listens there, or set another one in a copy of the config (--config)",
         )
     return config.with_args(**found)
+
+
+def _check_live(config: ServeConfig, home: Home) -> None:
+    """Look for the bundles that `user_config` names: a replica that lacks one does not start."""
+    try:
+        live = LiveSettings.model_validate(config.options.get("user_config") or {})
+        for each in (live, live.candidate):
+            if each is not None and each.bundle is not None:
+                resolve_bundle(each.bundle)
+    except (ModelError, ValidationError) as error:
+        told = error if isinstance(error, ModelError) else problems_of(error)[0][1]
+        place = f"{home.user_config_file} (set by `livegate model`; without it the config counts)"
+        if home.user_config() is None:
+            place = config.where("applications", 0, "deployments", 0, "user_config")
+        raise ConfigError(f"{place}: {told}") from error
+
+
+def _changed(
+    config: ServeConfig, home: Home, before: dict[str, Any] | None, tell: Tell
+) -> dict[str, Any] | None:
+    """Deploy the `user_config` that was set since, if one was, and return it."""
+    try:
+        wanted = home.user_config()
+    except UserConfigError as error:
+        tell(f"what runs goes on: {error}")
+        return before
+    if wanted != before:
+        change_user_config(config, wanted or {})
+    return wanted
 
 
 def _embedded(config: ServeConfig) -> tuple[str, int] | None:
@@ -160,6 +196,8 @@ def _address(config: ServeConfig) -> Address:
 
 def _say_where(config: ServeConfig, metrics_port: int, tell: Tell) -> None:
     settings = config.settings
+    live = config.options.get("user_config") or {}
+    tell(f"bundle:               {live.get('bundle') or settings.bundle}")
     tell(f"frames and decisions: {hidden(settings.stream.url)}")
     tell(f"status:               {config.http_url}/v1/status" if config.http_url else "no HTTP")
     if config.http_url:

@@ -1,6 +1,7 @@
 """The dashboards: fleet, latency by stage, judgement and drift, autoscaling, one camera."""
 
-from deploy.watch.panels import Dashboard, Panel, Query, Variable
+from deploy.watch.judgement import judgement
+from deploy.watch.panels import Dashboard, Panel, Query, Variable, rate
 from deploy.watch.rules import LATENCY_SLO_S, Metrics
 
 _STAGES = ("queue", "decode", "batch", "infer", "commit")
@@ -8,16 +9,12 @@ _STAGES = ("queue", "decode", "batch", "infer", "commit")
 
 def dashboards(m: Metrics) -> tuple[Dashboard, ...]:
     """Return all of them."""
-    return (_fleet(m), _latency(m), _judgement(m), _autoscaling(m), _camera(m))
-
-
-def _rate(series: str, by: str = "") -> str:
-    return f"sum{f' by ({by})' if by else ''} (rate({series}[$__rate_interval]))"
+    return (_fleet(m), _latency(m), judgement(m), _autoscaling(m), _camera(m))
 
 
 def _quantile(m: Metrics, share: float, matchers: str, by: str = "le") -> str:
     bucket = m("latency_seconds_bucket", matchers)
-    return f"histogram_quantile({share}, {_rate(bucket, by)})"
+    return f"histogram_quantile({share}, {rate(bucket, by)})"
 
 
 def _fleet(m: Metrics) -> Dashboard:
@@ -28,7 +25,7 @@ def _fleet(m: Metrics) -> Dashboard:
         "Livegate: fleet",
         {
             "Now": [
-                Panel("Decisions a second", [Query(_rate(decisions))], "reqps", 4, "stat"),
+                Panel("Decisions a second", [Query(rate(decisions))], "reqps", 4, "stat"),
                 Panel("Waiting", [Query(m("waiting_frames"))], "none", 4, "stat"),
                 Panel("p99", [Query(_quantile(m, 0.99, 'stage="total"'))], "s", 4, "stat"),
                 Panel("Replicas", [Query(f"count({m('in_flight_frames')})")], "none", 4, "stat"),
@@ -50,13 +47,13 @@ def _fleet(m: Metrics) -> Dashboard:
             "Load": [
                 Panel(
                     "Decisions by outcome",
-                    [Query(_rate(decisions, "outcome"), "{{outcome}}")],
+                    [Query(rate(decisions, "outcome"), "{{outcome}}")],
                     "reqps",
                     stacked=True,
                 ),
                 Panel(
                     "No decision, by reason",
-                    [Query(f"{_rate(undecided, 'reason')} > 0", "{{reason}}")],
+                    [Query(f"{rate(undecided, 'reason')} > 0", "{{reason}}")],
                     "reqps",
                 ),
                 Panel(
@@ -74,9 +71,9 @@ def _fleet(m: Metrics) -> Dashboard:
                 Panel(
                     "Taken over, given up, refused",
                     [
-                        Query(_rate(m("reclaimed_total")), "taken over"),
-                        Query(_rate(m("dead_letters_total")), "dead letters"),
-                        Query(_rate(m("commits_refused_total")), "commits refused"),
+                        Query(rate(m("reclaimed_total")), "taken over"),
+                        Query(rate(m("dead_letters_total")), "dead letters"),
+                        Query(rate(m("commits_refused_total")), "commits refused"),
                     ],
                     "reqps",
                 ),
@@ -114,7 +111,7 @@ def _latency(m: Metrics) -> Dashboard:
                 ),
                 Panel(
                     f"Within {LATENCY_SLO_S} s",
-                    [Query(f"{_rate(quick)} / {_rate(total)}", "share")],
+                    [Query(f"{rate(quick)} / {rate(total)}", "share")],
                     "percentunit",
                     12,
                 ),
@@ -139,7 +136,7 @@ def _latency(m: Metrics) -> Dashboard:
                     "Frames in a batch",
                     [
                         Query(
-                            f"histogram_quantile({share}, {_rate(m('batch_frames_bucket'), 'le')})",
+                            f"histogram_quantile({share}, {rate(m('batch_frames_bucket'), 'le')})",
                             f"p{round(share * 100)}",
                         )
                         for share in (0.5, 0.95)
@@ -152,67 +149,6 @@ def _latency(m: Metrics) -> Dashboard:
                     [Query(_quantile(m, 0.99, 'stage="total"', "le, replica"), "{{replica}}")],
                     "s",
                     12,
-                ),
-            ],
-        },
-    )
-
-
-def _judgement(m: Metrics) -> Dashboard:
-    score = m("bona_fide_score_bucket")
-    quality = m("face_quality_bucket")
-    refused = m("decisions_total", 'reason=~"low_quality|modality_missing|undecodable"')
-    return Dashboard(
-        "livegate-judgement",
-        "Livegate: judgement and drift",
-        {
-            "Verdicts": [
-                Panel(
-                    "Bona fide, of all verdicts",
-                    [Query("livegate:bona_fide:ratio_rate1h", "last hour")],
-                    "percentunit",
-                ),
-                Panel(
-                    "Drift of scores",
-                    [Query("livegate:bona_fide_score:drift", "last hour against last week")],
-                    "percentunit",
-                    about="Largest difference of the two distribution functions; alert above 0.2. "
-                    "Needs 1,000 scores an hour.",
-                ),
-                Panel("Refused", [Query(_rate(refused, "reason"), "{{reason}}")], "reqps"),
-            ],
-            "Distributions": [
-                Panel(
-                    "Scores",
-                    [
-                        Query(f"histogram_quantile({share}, {_rate(score, 'le')})", f"p{percent}")
-                        for share, percent in ((0.1, 10), (0.25, 25), (0.5, 50), (0.75, 75))
-                    ],
-                    "none",
-                    12,
-                ),
-                Panel(
-                    "Scores by modalities, median",
-                    [
-                        Query(
-                            f"histogram_quantile(0.5, {_rate(score, 'le, modalities')})",
-                            "{{modalities}}",
-                        )
-                    ],
-                    "none",
-                    12,
-                ),
-                Panel(
-                    "Figures of faces, median",
-                    [
-                        Query(
-                            f"histogram_quantile(0.5, {_rate(quality, 'le, figure')})",
-                            "{{figure}}",
-                        )
-                    ],
-                    "none",
-                    24,
-                    about="Limits stand in the bundle; a figure that moves tells what changed.",
                 ),
             ],
         },
@@ -241,7 +177,7 @@ def _autoscaling(m: Metrics) -> Dashboard:
                     [
                         Query(m("arrival_fps"), "arrivals"),
                         Query(f"{m('replica_fps')} * {m('replicas_wanted')}", "all replicas could"),
-                        Query(_rate(m("frames_total")), "arrived"),
+                        Query(rate(m("frames_total")), "arrived"),
                     ],
                     "reqps",
                     12,
@@ -274,14 +210,14 @@ def _camera(m: Metrics) -> Dashboard:
             "Camera": [
                 Panel(
                     "Decisions",
-                    [Query(_rate(of_camera, "outcome"), "{{outcome}}")],
+                    [Query(rate(of_camera, "outcome"), "{{outcome}}")],
                     "reqps",
                     12,
                     stacked=True,
                 ),
                 Panel(
                     "Without a verdict",
-                    [Query(f"{_rate(undecided)} / {_rate(of_camera)}", "share")],
+                    [Query(f"{rate(undecided)} / {rate(of_camera)}", "share")],
                     "percentunit",
                     12,
                 ),
@@ -289,7 +225,7 @@ def _camera(m: Metrics) -> Dashboard:
             "Among all": [
                 Panel(
                     "Busiest cameras",
-                    [Query(f"topk(10, {_rate(everyone, 'camera')})", "{{camera}}")],
+                    [Query(f"topk(10, {rate(everyone, 'camera')})", "{{camera}}")],
                     "reqps",
                     24,
                 ),

@@ -217,3 +217,8 @@ def _siblings() -> dict[str, Any]:
         "keepTime": True,
         "includeVars": False,
     }
+
+
+def rate(series: str, by: str = "") -> str:
+    """Return the PromQL of a rate over a panel's interval, summed up but for some labels."""
+    return f"sum{f' by ({by})' if by else ''} (rate({series}[$__rate_interval]))"

@@ -1,18 +1,56 @@
-"""A bundle is swapped under load, by what `serve deploy` does: nothing stops, nothing is lost."""
+"""A bundle is swapped under load, as `livegate model` and `serve deploy` do: nothing is lost."""
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import yaml
 
 from deploy.local.config import CONFIG
+from deploy.local.stack import change_user_config
+from deploy.models.fleet import Fleet
+from deploy.models.swap import SwapRefused, rollback, swap
 from model.serving.bundle import save_bundle
 from tests.bundles import random_bundle
 from tests.e2e.deployment import Deployment, assert_nothing_is_left, deployed, watched
 
 NUM_REPLICAS = 2
+
+
+@dataclass
+class InPlace:
+    """The control of a deployment that this process has started, as `livegate up` does it."""
+
+    deployment: Deployment
+    asked: dict[str, Any] = field(default_factory=dict)
+
+    def user_config(self) -> dict[str, Any]:
+        return self.asked
+
+    def set_user_config(self, user_config: dict[str, Any]) -> None:
+        self.asked = user_config
+        change_user_config(self.deployment.config, user_config)
+
+
+async def swap_all(deployment: Deployment, good: Path, bad: Path) -> None:
+    """Swap in all replicas of a deployment: what one refuses is undone, and there is a way back."""
+    control, fleet = InPlace(deployment), Fleet(deployment.config.http_url)
+
+    def run(do: Callable[..., str], *args: str) -> str:
+        return do(control, fleet, *args, lambda _: None)
+
+    pids = deployment.replica_pids()
+    with pytest.raises(SwapRefused, match=r"self-test.*undone: random@.* as before"):
+        await asyncio.to_thread(run, swap, str(bad), "")
+    assert control.user_config() == {}
+    assert (await asyncio.to_thread(run, swap, str(good), "")).startswith("second@")
+    assert (await asyncio.to_thread(run, rollback)).startswith("random@")
+    assert fleet.look().faults() == []
+    assert deployment.replica_pids() == pids
 
 
 async def serve_deploy(deployment: Deployment, user_config: dict[str, Any]) -> None:
@@ -59,8 +97,12 @@ async def until_all(deployment: Deployment, holds: Callable[[dict[str, Any]], bo
 
 async def test_a_bad_bundle_changes_nothing_and_a_good_one_takes_over(tmp_path: Path) -> None:
     second = str(save_bundle(random_bundle("second", seed=1), tmp_path / "second"))
+    scores = np.array([0.1, 0.9, 0.1, 0.9], np.float32)
+    wrong = replace(random_bundle("wrong", seed=2), selftest_scores=scores)
     (tmp_path / "bad").mkdir()
     with deployed(tmp_path) as deployment:
+        bad = save_bundle(wrong, tmp_path / "wrong")
+        await swap_all(deployment, tmp_path / "second", bad)
         await serve_deploy(deployment, {})
         pids = await until_new(deployment)  # from now on, the file alone changes
         async with watched(deployment) as cameras:

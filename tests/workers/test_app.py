@@ -38,13 +38,14 @@ async def worker(settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch) -> A
     replica_id = SimpleNamespace(unique_id="replica")
     context = SimpleNamespace(replica_id=replica_id)
     monkeypatch.setattr(app.serve, "get_replica_context", lambda: context)
-    monkeypatch.setattr(app, "metrics", NoMetrics())
     # The class as it is written, without what Serve puts around it.
     (written,) = [
         each
         for each in app.Worker.func_or_class.__mro__
         if each.__qualname__ == "Worker" and "reconfigure" in vars(each)
     ]
+    for name, double in {"metrics": NoMetrics(), "replica_states": dict}.items():
+        monkeypatch.setitem(written.__init__.__globals__, name, double)
     # Serve awaits `__del__`; the garbage collector would not.
     made = object.__new__(type("Worker", (written,), {"__del__": lambda _: None}))
     await written.__init__(made, settings)
@@ -56,10 +57,12 @@ async def test_a_bundle_that_fails_keeps_the_old_one_at_work(worker: Any, tmp_pa
     await worker.reconfigure({})
     for wrong in ({"bundle": str(tmp_path / "nowhere")}, {"bundle": 5}, {"bundel": "second"}):
         await worker.reconfigure(wrong)
+        await worker._lineup.models.settled()
         status = await worker.status()
         assert status["model"].startswith("first@")
         assert status["swap_error"]
     await worker.reconfigure({"bundle": str(tmp_path / "second")})
+    await worker._lineup.models.settled()
     status = await worker.status()
     assert (status["model"].split("@")[0], status["swap_error"]) == ("second", "")
     assert status["replica"]["swaps_failed"] == 3
@@ -68,6 +71,7 @@ async def test_a_bundle_that_fails_keeps_the_old_one_at_work(worker: Any, tmp_pa
 async def test_without_the_setting_the_first_bundle_is_back(worker: Any, tmp_path: Path) -> None:
     await worker.reconfigure({"bundle": str(tmp_path / "second")})
     await worker.reconfigure({})
+    await worker._lineup.models.settled()
     assert (await worker.status())["model"].startswith("first@")
 
 

@@ -48,14 +48,14 @@ def resolve_bundle(name: str) -> Path:
     url, _, digest = name.rpartition("@")
     if not _DIGEST.fullmatch(digest):
         raise BundleMissing(
-            f"{_shown(name)}: must end with @ and 12 or more digits of the bundle's digest, as in "
+            f"{shown(name)}: must end with @ and 12 or more digits of the bundle's digest, as in "
             "its model id: sha256sum bundle.json tells it"
         )
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES:
-        raise BundleMissing(f"{_shown(url)}: must begin with {', '.join(_SCHEMES)} and ://")
+        raise BundleMissing(f"{shown(url)}: must begin with {', '.join(_SCHEMES)} and ://")
     if parts.username or parts.password:
-        raise BundleMissing(f"{_shown(url)}: holds a user: credentials belong in the environment")
+        raise BundleMissing(f"{shown(url)}: holds a user: credentials belong in the environment")
     folder = _cache() / f"{Path(parts.path).name or 'bundle'}@{digest}"
     if not folder.is_dir():
         _fetch(url, digest, folder)
@@ -83,7 +83,7 @@ def _fetch(url: str, digest: str, folder: Path) -> None:
         try:
             read_bundle(partial)
         except BundleError as error:
-            told = str(error).replace(str(partial), _shown(url))
+            told = str(error).replace(str(partial), shown(url))
             raise type(error)(told) from error
         try:
             partial.rename(folder)
@@ -101,18 +101,18 @@ def _read(url: str, max_bytes: int) -> bytes:
         with fsspec.open(url, "rb") as file:
             content: bytes = file.read(max_bytes + 1)
     except ImportError as error:
-        raise BundleMissing(f"{_shown(url)}: {error}") from error
+        raise BundleMissing(f"{shown(url)}: {error}") from error
     except FileNotFoundError as error:
-        raise BundleMissing(f"{_shown(url)}: is not there, or can't be reached") from error
+        raise BundleMissing(f"{shown(url)}: is not there, or can't be reached") from error
     except ModelError:
         raise
     except Exception as error:
         # Each kind of place has errors of its own; whatever it is, there is no bundle.
         raise BundleMissing(
-            f"{_shown(url)}: can't be fetched: {type(error).__name__}: {error!s:.200}"
+            f"{shown(url)}: can't be fetched: {type(error).__name__}: {error!s:.200}"
         ) from error
     if len(content) > max_bytes:
-        raise BundleCorrupt(f"{_shown(url)}: must be at most {max_bytes} bytes")
+        raise BundleCorrupt(f"{shown(url)}: must be at most {max_bytes} bytes")
     return content
 
 
@@ -120,7 +120,7 @@ def _check(folder: Path, digest: str, url: str) -> None:
     found = _sha256(folder / MANIFEST)
     if not found.startswith(digest):
         raise BundleCorrupt(
-            f"{_shown(url)}: is bundle {found[:12]}, not {digest[:12]}: somebody put another one "
+            f"{shown(url)}: is bundle {found[:12]}, not {digest[:12]}: somebody put another one "
             "there, or the digest is another one's"
         )
 
@@ -133,7 +133,7 @@ def _sha256(path: Path) -> str:
         raise BundleCorrupt(f"{path}: can't be read: {error.strerror}") from error
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """Return a URL without what may be secret in it."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]

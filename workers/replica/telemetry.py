@@ -105,6 +105,7 @@ class Telemetry:
         self._started_at_s = time.monotonic()
         self._cameras: set[str] = set()
         self._model = ""
+        self._candidate: str | None = None
         self._version = version("livegate")
         self._decisions = metrics.Counter(
             "livegate_decisions_total", "Committed decisions.", ("outcome", "reason")
@@ -151,6 +152,9 @@ class Telemetry:
         self._bundle = metrics.Gauge(
             "livegate_bundle_info", "1 for the bundle that this replica judges with.", ("model",)
         )
+        self._tried = metrics.Gauge(
+            "livegate_candidate_info", "1 for the bundle that is tried beside it.", ("model",)
+        )
         self._build = metrics.Gauge("livegate_build_info", "1, of this version.", ("version",))
         self._gauges = {
             name: metrics.Gauge(f"livegate_{name}", description, ())
@@ -171,11 +175,12 @@ class Telemetry:
         for counter in (self._refused, self._reclaimed, self._dead):
             begin(counter, {})
 
-    def serves(self, model_id: str) -> None:
-        """Note which bundle judges from now on."""
-        if self._model:
-            self._bundle.set(0, {"model": self._model})
-        self._model = model_id
+    def serves(self, model_id: str, candidate: str | None = None) -> None:
+        """Note which bundle judges from now on, and which one is tried beside it."""
+        for gauge, before in ((self._bundle, self._model), (self._tried, self._candidate)):
+            if before:
+                gauge.set(0, {"model": before})
+        self._model, self._candidate = model_id, candidate
 
     def committed(self, decisions: Sequence[Decision]) -> None:
         """Count decisions that became visible at once.
@@ -253,8 +258,9 @@ class Telemetry:
         for name, value in values.items():
             self._gauges[name].set(value)
         self._build.set(1, {"version": self._version})
-        if self._model:
-            self._bundle.set(1, {"model": self._model})
+        for gauge, model in ((self._bundle, self._model), (self._tried, self._candidate)):
+            if model:
+                gauge.set(1, {"model": model})
 
     def figures(self) -> dict[str, float]:
         """Return counts since the start, uptime and service rate, for `status`."""

@@ -84,3 +84,17 @@ def codecs(copy: int) -> str:
 def layout(copy: int) -> str:
     """The number of partitions that the streams were laid out for."""
     return f"livegate:{{{copy}}}:layout"
+
+
+def replicas(copy: int) -> str:
+    """Hash of what each replica says of itself: name to JSON, see `workers/stream/roster.py`."""
+    return f"livegate:{{{copy}}}:replicas"
+
+
+def shadow(pair: str) -> str:
+    """Hash of counts: what a candidate would have decided, beside what was; it expires by itself.
+
+    Args:
+        pair: names both bundles.
+    """
+    return f"livegate:{{0}}:shadow:{pair}"

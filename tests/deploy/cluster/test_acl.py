@@ -16,15 +16,18 @@ from deploy.commands import main as cli
 from tests.deploy.cluster.guarded import ACCOUNTS, PARTITIONS, Guarded
 from tests.workers import frames
 from tests.workers.client.test_door import FRESH
+from tests.workers.replica.bench import NoMetrics
 from tests.workers.stream.cluster import started_cluster
 from workers.client.camera import Camera, Sent
 from workers.client.door import Door, follow, last_ids
+from workers.replica.shadow_tally import ShadowTally
 from workers.settings import StreamSettings
 from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import Servers, connect
 from workers.stream.delivery import Commit, CommitResult, Entry, SeqUse
 from workers.stream.far_ids import repair_ids
 from workers.stream.redis_stream import RedisStream
+from workers.stream.roster import read_roster, sign_in
 from workers.stream.scripts import packed, script
 from workers.wire import keys
 from workers.wire.decision import pack_decision
@@ -84,6 +87,11 @@ async def work(url: str, camera_url: str) -> None:
     await servers.execute(name, "XDEL", keys.frames(OTHER), "9999999999999-0")
     assert await repair_ids(servers, range(PARTITIONS)) == []
     await stream._heartbeat._tidy([stream._shards.of(OWN)])
+    tally = ShadowTally(NoMetrics())
+    tally.dropped("m@1", "c@2", "busy")
+    await tally.keep(servers)
+    await sign_in(servers, "here", {}, stream.now_ms(OWN))
+    assert len(await read_roster(servers, stream.now_ms(OWN))) == 1
     await gone.leave()
     await stream.leave()
     await servers.aclose()

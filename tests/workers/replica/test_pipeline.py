@@ -148,5 +148,21 @@ class TestSwap:
         assert wrong == []
 
 
+class TestCanary:
+    async def test_a_camera_is_judged_by_whom_it_is_chosen_for_and_the_decision_says_so(
+        self, bench: Bench
+    ) -> None:
+        replica = bench.replica(predictor=ConstantPredictor(score=0.9, model_id="old@0"))
+        new = ConstantPredictor(score=0.1, size=64, model_id="new@0")
+        replica.predictor_for = lambda camera: new if camera == "gate-2" else replica.predictor
+        for number in range(20):
+            bench.add(camera_id=f"gate-{1 + number % 2}")
+        decisions = await decide_all(bench, replica)
+        assert {(each.camera_id, each.model, each.outcome) for each in decisions} == {
+            ("gate-1", "old@0", Outcome.BONA_FIDE),
+            ("gate-2", "new@0", Outcome.ATTACK),
+        }
+
+
 def test_planes_reach_the_network_in_its_size() -> None:
     assert Planes(rgb=np.zeros((4, 4, 3), np.uint8)).present == ("rgb",)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from workers.replica.shadow_tally import ShadowTally
 from workers.replica.telemetry import MAX_CAMERAS, OTHER_CAMERAS, Telemetry
 from workers.wire.decision import Decision, Outcome, Reason
 
@@ -26,6 +27,8 @@ class Backend:
         return _Counter(name, self)
 
     def Histogram(self, name: str, _: str, edges: list[float], __: Any) -> Any:  # noqa: N802
+        if min(edges) <= 0:  # as Ray does
+            raise ValueError(edges)
         self.edges[name] = edges
         return _Counter(name, self)
 
@@ -89,6 +92,21 @@ def test_every_counter_begins_at_0(backend: Backend, telemetry: Telemetry) -> No
     assert reasons == {*Reason, Outcome.ATTACK, Outcome.BONA_FIDE}
 
 
+def test_a_shadow_has_its_series_from_the_start(backend: Backend) -> None:
+    ShadowTally(backend)
+    assert set(backend.totals.values()) == {0}
+    assert len(backend.totals) == len(Outcome) ** 2 + 2
+    tally = ShadowTally(backend)
+    verdict = {"outcome": "bona_fide", "reason": "", "score": 0.75, "ms": 12.0}
+    tally.compared(decision("gate-1"), "c@2", verdict)
+    counted = {name: dict(tags) for (name, tags), count in backend.totals.items() if count}
+    assert counted["livegate_shadow_frames_total"] == {
+        "decided": "attack",
+        "candidate": "bona_fide",
+    }
+    assert counted["livegate_shadow_score_shift"] == {"direction": "up"}
+
+
 def test_the_deadline_is_an_edge_of_latency(backend: Backend, telemetry: Telemetry) -> None:
     edges = backend.edges["livegate_latency_seconds"]
     assert 1.234 in edges
@@ -122,13 +140,14 @@ def test_a_camera_that_proves_nothing_gets_no_series(
 def test_a_bundle_that_was_replaced_is_told_no_longer(
     backend: Backend, telemetry: Telemetry
 ) -> None:
-    telemetry.serves("old@1")
+    telemetry.serves("old@1", "new@2")
     telemetry.gauge({})
     telemetry.serves("new@2")
     telemetry.gauge({})
-    told = {
-        dict(tags)["model"]: value
-        for (name, tags), value in backend.set.items()
-        if "bundle_" in name
-    }
-    assert told == {"old@1": 0, "new@2": 1}
+    for gauge, wanted in (("bundle", {"old@1": 0, "new@2": 1}), ("candidate", {"new@2": 0})):
+        told = {
+            dict(tags)["model"]: value
+            for (name, tags), value in backend.set.items()
+            if name == f"livegate_{gauge}_info"
+        }
+        assert told == wanted
