@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from loadtest.book import Book, Counts, Kind
+from loadtest.book import Book
+from loadtest.counts import Counts, Kind
 from loadtest.histograms import Distribution
 
 _GOOD = {kind.name.lower() for kind in Kind if kind.is_good}

@@ -6,56 +6,20 @@ so a reply that got lost, or a second decision, is found out without a table of 
 """
 
 from array import array
-from collections import Counter
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.counts import Counts, Kind, Phase, Status
 
 _CHUNK_BITS = 16
 _CHUNK = 1 << _CHUNK_BITS
-
-Phase = str  # "warm-up" or "steady"
-
-
-class Kind(IntEnum):
-    """What a frame is, and so what may be said of it."""
-
-    BONA_FIDE = 0
-    ATTACK = 1
-    UNTOLD = 2  # good, and the source does not tell its truth
-    CORRUPT = 3
-    CUT = 4
-    COPIED = 5  # good, and sent again: it or one of its copies gets the one verdict
-    DUPLICATE = 6
-    REPLAY = 7
-    OVERSIZE = 8
-    RGB_ONLY = 9
-    FORGED = 10
-    SKEWED = 11
-
-    @property
-    def is_good(self) -> bool:
-        """Whether a deployment that is well gives it a verdict."""
-        return self <= Kind.UNTOLD
-
-    @property
-    def must_not_open(self) -> bool:
-        """Whether no door may ever open on it."""
-        return self in _NEVER
-
-
-_NEVER = {Kind.CUT, Kind.OVERSIZE, Kind.FORGED}
-
-
-class Status(IntEnum):
-    """What has become of a frame on its way to the server."""
-
-    WAITING = 0
-    UNDER_WAY = 1
-    ACKNOWLEDGED = 2
-    UNKNOWN = 3
-    DROPPED = 4
-    REFUSED = 5
-
+# What is looked for by entry alone is known for so long: to a broken frame's second decision, and
+# to decisions that come before the reply to their frame.
+_KNOWN_S = 60.0
+_MAX_EARLY = 100_000
 
 _STATUS = 0x07
 _BY_ENTRY = 0x08
@@ -64,41 +28,16 @@ _VERDICT = 0x20
 
 
 @dataclass(slots=True)
-class Counts:
-    """Counts that add up, of one sender or of all.
+class _Family:
+    """A frame and its copies: together they may get one verdict.
 
     Attributes:
-        statuses: by phase and status.
-        said: of decided frames, by phase, kind and what was said: an outcome, or a reason.
-        doubled: decisions on entries that had one.
-        breaches: `bona_fide` on frames that no door may open on, and second verdicts on a seq.
-        unsigned: decisions without the door key's signature that should have one.
-        right: verdicts that are the truth.
-        wrong: verdicts that are not.
-        in_time: verdicts on good frames inside the deadline, by phase.
-        strangers: decisions on frames that nobody here sent.
-        presentations: verdicts on presentations, by outcome or reason.
+        num_open: of them, those that are not settled.
+        is_judged: they have it.
     """
 
-    statuses: Counter[tuple[Phase, str]] = field(default_factory=Counter)
-    said: Counter[tuple[Phase, str, str]] = field(default_factory=Counter)
-    doubled: int = 0
-    breaches: int = 0
-    unsigned: int = 0
-    right: int = 0
-    wrong: int = 0
-    in_time: Counter[Phase] = field(default_factory=Counter)
-    strangers: int = 0
-    presentations: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: "Counts") -> None:
-        """Add another sender's."""
-        for name in self.__slots__:
-            mine, others = getattr(self, name), getattr(other, name)
-            if isinstance(mine, Counter):
-                mine.update(others)
-            else:
-                setattr(self, name, mine + others)
+    num_open: int = 1
+    is_judged: bool = False
 
 
 class Book:
@@ -119,9 +58,10 @@ class Book:
         self._due_s: list[array[float] | None] = []
         self._unsettled: list[int] = []
         self._entries: dict[str, int] = {}
+        self._kept: deque[tuple[float, str]] = deque()  # entries that are not forgotten when found
         self._original: dict[int, int] = {}
-        self._judged: set[int] = set()
-        self._early: dict[str, tuple[str, float, int | None]] = {}
+        self._families: dict[int, _Family] = {}
+        self._early: OrderedDict[str, tuple[str, float, int | None]] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -132,7 +72,8 @@ class Book:
     def num_bytes(self) -> int:
         """Memory that the book takes, about."""
         chunks = sum(8 * len(each) for each in self._due_s if each is not None)
-        return 2 * len(self._state) + chunks + 200 * (len(self._entries) + len(self._early))
+        others = len(self._entries) + len(self._early) + 2 * len(self._original)
+        return 2 * len(self._state) + chunks + 200 * others
 
     def due(self, at_s: float, kind: Kind, copy_of: int | None = None) -> int:
         """Enter a frame that is due `at_s` after the start; returns its number.
@@ -140,12 +81,13 @@ class Book:
         Args:
             at_s: when it is due.
             kind: what it is.
-            copy_of: number of the frame whose bytes it has.
+            copy_of: number of the frame whose bytes it has; that one is not settled yet.
         """
         number = len(self._state)
         self._state.append(0 if kind.is_good else _BY_ENTRY)
         if copy_of is not None:
             self._original[number] = copy_of
+            self._families.setdefault(copy_of, _Family()).num_open += 1
         self._kind.append(kind)
         if not number & (_CHUNK - 1):
             self._due_s.append(array("d"))
@@ -185,6 +127,8 @@ class Book:
             self._settle(number)
             return None
         self._entries[entry_id] = number
+        if state & _BY_ENTRY:
+            self._kept.append((self.due_s(number) or 0.0, entry_id))
         return self._early.pop(entry_id, None)
 
     def lost_sight(self, number: int) -> None:
@@ -216,6 +160,7 @@ class Book:
             said: the outcome, or the reason.
             at_s: when it was read.
         """
+        self._forget(at_s - _KNOWN_S)
         number = self._entries.get(entry)
         if number is not None:
             if not self._state[number] & _BY_ENTRY:
@@ -249,10 +194,10 @@ class Book:
             counts.statuses[phase, "unknown_arrived"] += 1
         if status == Status.ACKNOWLEDGED:
             self.num_open -= 1
-        if status != Status.UNDER_WAY:
-            self._settle(number)
         if is_verdict:
             self._judge(number, kind, said)
+        if status != Status.UNDER_WAY:
+            self._settle(number)
         if due_s is None:
             return None
         if is_verdict and kind.is_good and at_s - due_s <= self._deadline_s:
@@ -261,16 +206,11 @@ class Book:
 
     def lost(self) -> list[int]:
         """Return the frames that were acknowledged and have no decision, once nothing moves."""
-        wanted = {Status.ACKNOWLEDGED, Status.ACKNOWLEDGED | _BY_ENTRY}
-        return [number for number, state in enumerate(self._state) if state in wanted]
+        return self._numbers(Status.ACKNOWLEDGED)
 
     def close(self) -> None:
         """Settle what is left over: decisions on frames whose entry nobody was told."""
-        left = {
-            number: None
-            for number, state in enumerate(self._state)
-            if state & (_STATUS | _DECIDED) == Status.UNKNOWN
-        }
+        left = dict.fromkeys(self._numbers(Status.UNKNOWN))
         for said, at_s, seq_number in self._early.values():
             number = seq_number if seq_number in left else next(iter(left), None)
             if number is None:
@@ -280,11 +220,29 @@ class Book:
                 self.decide(number, said, at_s)
         self._early.clear()
 
+    def _numbers(self, status: Status) -> list[int]:
+        """Return the frames of a status that have no decision."""
+        states: NDArray[np.uint8] = np.frombuffer(bytes(self._state), np.uint8)
+        found: list[int] = np.flatnonzero(states & (_STATUS | _DECIDED) == status).tolist()
+        return found
+
+    def _forget(self, before_s: float) -> None:
+        """Let go of what was there for so long that nothing more will be said of it."""
+        while self._kept and self._kept[0][0] < before_s:
+            _, entry = self._kept[0]
+            number = self._entries.get(entry)
+            if number is not None and not self._state[number] & _DECIDED:
+                break  # it still waits for its own
+            self._kept.popleft()
+            self._entries.pop(entry, None)
+        while len(self._early) > _MAX_EARLY:
+            self._early.popitem(last=False)
+            self.counts.strangers += 1
+
     def _judge(self, number: int, kind: Kind, said: str) -> None:
-        if kind in (Kind.COPIED, Kind.DUPLICATE, Kind.REPLAY):
-            original = self._original.get(number, number)
-            self.counts.breaches += original in self._judged
-            self._judged.add(original)
+        if (family := self._families.get(self._original.get(number, number))) is not None:
+            self.counts.breaches += family.is_judged
+            family.is_judged = True
         if said == "bona_fide" and kind.must_not_open:
             self.counts.breaches += 1
         if kind <= Kind.ATTACK:
@@ -303,9 +261,15 @@ class Book:
         self._state[number] = self._state[number] & ~_STATUS | status
 
     def _settle(self, number: int) -> None:
-        """Let go of the times of a chunk all of whose frames are settled."""
+        """Let go of the times of a chunk all of whose frames are settled, and of a whole family."""
         index = number >> _CHUNK_BITS
         self._unsettled[index] -= 1
         chunk = self._due_s[index]
         if not self._unsettled[index] and chunk is not None and len(chunk) == _CHUNK:
             self._due_s[index] = None
+        if self._families:
+            original = self._original.pop(number, number)
+            if (family := self._families.get(original)) is not None:
+                family.num_open -= 1
+                if not family.num_open:
+                    del self._families[original]

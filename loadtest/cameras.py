@@ -9,7 +9,8 @@ from itertools import cycle
 
 import numpy as np
 
-from loadtest.book import Book, Kind
+from loadtest.book import Book
+from loadtest.counts import Kind
 from loadtest.gallery import Gallery, Shown, open_gallery
 from loadtest.packets import CameraPackets
 from loadtest.scenario.faults import FRAME_FAULTS, ClockSkew, FrameFault, Oversize

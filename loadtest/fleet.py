@@ -18,9 +18,9 @@ from loadtest.book import Book
 from loadtest.cameras import Cameras, Due
 from loadtest.decisions import is_signed, newest_ids, read_decisions
 from loadtest.line import FrameLine, Line
-from loadtest.scenario.arrivals import arrival_times
+from loadtest.scenario.arrivals import arrivals
 from loadtest.seen import Seen
-from loadtest.task import STAGES, Task
+from loadtest.task import STAGES, Task, seed_of
 from workers.stream.connection import connect
 
 _BURST = 256  # frames made before replies are looked at again
@@ -52,7 +52,7 @@ class Fleet:
         self._task = task
         scenario = task.scenario
         self._give_up_s, self._warm_up_s = scenario.slo.deadline, scenario.run.warm_up
-        self._seed = scenario.run.seed * 1009 + task.number
+        self._seed = seed_of(scenario, task.number)
         self.book = Book(self._warm_up_s, scenario.slo.deadline)
         self._first_seq = time.time_ns() // 1000
         self._cameras = Cameras(task, self.book, self._seed, self._first_seq)
@@ -136,8 +136,7 @@ class Fleet:
     def schedule(self) -> Iterable[float]:
         """Return when this task's share of the scenario's frames is due, s since the start."""
         scenario, random = self._task.scenario, np.random.default_rng(self._seed)
-        load_s, share = scenario.run.load_s, self._task.share
-        return arrival_times(scenario.arrivals, load_s, share, random)
+        return arrivals(scenario.arrivals, scenario.run.load_s, self._task.share, random)
 
     async def play(self, times: Iterable[float], from_s: float | None = None) -> None:
         """Send a frame at each time, whatever becomes of the ones before.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from loadtest.account import account_of_counts
 from loadtest.blocks import BLOCK_S, block_of
-from loadtest.book import Counts
+from loadtest.counts import Counts
 from loadtest.environment import environment
 from loadtest.faults.inject import Injector, missing_means
 from loadtest.faults.proxy import Proxy

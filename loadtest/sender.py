@@ -23,7 +23,7 @@ def send(task: Task, parent: Connection) -> None:
     try:
         with asyncio.Runner(loop_factory=_precise_loop) as runner:
             runner.run(_send(task, parent))
-    except (BrokenPipeError, EOFError):
+    except (BrokenPipeError, EOFError, asyncio.CancelledError):
         pass  # the parent is gone
     except Exception as error:  # noqa: BLE001 - it belongs to the parent, which raises it
         is_told = isinstance(error, (LoadtestError, WorkerError))  # a line to whoever typed it
@@ -37,11 +37,16 @@ def _precise_loop() -> asyncio.AbstractEventLoop:
 
 async def _send(task: Task, parent: Connection) -> None:
     fleet = Fleet(task)
-    loop = asyncio.get_running_loop()
+    loop, sending = asyncio.get_running_loop(), asyncio.current_task()
 
     def told() -> None:
-        parent.recv()
         fleet.stop()
+        try:
+            parent.recv()
+        except (EOFError, ConnectionResetError):  # nobody is there to be told of anything
+            loop.remove_reader(parent.fileno())
+            assert sending is not None  # noqa: S101 - it is this one
+            sending.cancel()
 
     async with fleet:
         gc.collect()

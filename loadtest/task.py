@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.book import Counts
+from loadtest.counts import Counts
 from loadtest.faults.proxy import Proxy
 from loadtest.scenario.scenario import Scenario
 from loadtest.target import Target
@@ -89,6 +89,11 @@ class Tick:
     cpu_s: float
     rss_mb: float
     book_bytes: int
+
+
+def seed_of(scenario: Scenario, number: int) -> int:
+    """Return the seed of all that one of a scenario's senders draws."""
+    return scenario.run.seed * 1009 + number
 
 
 def tasks_of(scenario: Scenario, target: Target, proxy: Proxy | None) -> list[Task]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from loadtest.book import Counts
+from loadtest.counts import Counts
 from loadtest.result import Check
 from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import Servers

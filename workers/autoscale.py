@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workers.ray_internals import begin
-from workers.replica.process import log_with_serve
+from workers.replica.logs import log_with_serve
 from workers.replica.telemetry import MetricsBackend
 from workers.settings import ScalingSettings, StreamSettings
 from workers.stream.backlog import Backlog, read_backlog, total
@@ -83,6 +83,54 @@ def scale(current: int, needs: Mapping[float, int], scaling: ScalingSettings, no
     if current < floor:
         return floor
     return min(current, ceiling)
+
+
+@dataclass
+class Scaler:
+    """The policy as it goes on: `scale`, and as much memory of needs as that looks at."""
+
+    _needs: dict[float, int] = field(default_factory=dict)
+
+    def wanted(
+        self, load: Load, scaling: ScalingSettings, current: int, now_s: float
+    ) -> tuple[int, int]:
+        """Take in a load; returns how many replicas carry it, and how many there are to be.
+
+        Args:
+            load: what there is to do now.
+            scaling: what the operator wants.
+            current: replicas wanted so far.
+            now_s: the time, on a clock that never steps back.
+        """
+        if not self._needs:
+            self._needs[now_s] = current
+        self._needs[now_s] = needed = replicas_needed(load, scaling)
+        self._forget(scaling, now_s)
+        return needed, scale(current, self._needs, scaling, now_s)
+
+    def _forget(self, scaling: ScalingSettings, now_s: float) -> None:
+        """Let go of what `scale` would not look at: a day has many needs, few of them matter.
+
+        Of what is older than `upscale_s`, only a need that was greater than all since counts, and
+        the one after it, which says how long it held.
+        """
+        recent_s = now_s - scaling.upscale_s
+        oldest_s = now_s - max(scaling.upscale_s, scaling.downscale_s)
+        kept: list[tuple[float, int]] = []
+        later: tuple[float, int] | None = None
+        most, is_recent = -1, True
+        for at_s in reversed(self._needs):
+            each = (at_s, self._needs[at_s])
+            if is_recent or each[1] > most:
+                if later is not None and kept[-1] != later:
+                    kept.append(later)
+                kept.append(each)
+                most = max(most, each[1])
+            is_recent = is_recent and at_s > recent_s
+            later = each
+            if at_s <= oldest_s:
+                break
+        self._needs = dict(reversed(kept))
 
 
 @dataclass
@@ -183,7 +231,7 @@ class BacklogPolicy:
         self._asking: asyncio.Task[None] | None = None
         self._ask_at_s = 0.0
         self._load: Load | None = None
-        self._needs: dict[float, int] = {}
+        self._scaler = Scaler()
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - Ray's type
         """Return the number of replicas to have, given Serve's `AutoscalingContext`."""
@@ -203,13 +251,7 @@ class BacklogPolicy:
         )
         self._service_fps = _reported(context.aggregated_metrics) or self._service_fps
         load = Load(self._load.arrival_fps, self._load.backlog, self._service_fps)
-        if not self._needs:
-            self._needs[now_s] = current
-        self._needs[now_s] = needed = replicas_needed(load, scaling)
-        horizon_s = now_s - max(scaling.upscale_s, scaling.downscale_s)
-        oldest_s = max((at_s for at_s in self._needs if at_s <= horizon_s), default=horizon_s)
-        self._needs = {at_s: n for at_s, n in self._needs.items() if at_s >= oldest_s}
-        wanted = scale(current, self._needs, scaling, now_s)
+        needed, wanted = self._scaler.wanted(load, scaling, current, now_s)
         self._gauges.decided(load, scaling, current, needed, wanted)
         if wanted != current:
             _log.info("replicas %d -> %d for %s", current, wanted, load)

@@ -190,6 +190,44 @@ def _for_search(
 
 
 @app.command()
+@needs("serve")
+def validate(
+    out: Annotated[
+        Path | None, typer.Option(help="File for the comparison, JSON; none, if not given.")
+    ] = None,
+    faster: Annotated[
+        float, typer.Option(min=1, max=10, help="The length of the runs divided by it.")
+    ] = 1.0,
+) -> None:
+    """Compare `plan` and `simulate` with real runs on this machine, of about 5 minutes.
+
+    Server, stream, pipelines and the autoscaling policy are real; the network waits, as the host
+    of a GPU does, so that this machine's processor decides nothing. The exit status is 1 if a
+    figure is farther off than is promised.
+    """
+    from dataclasses import asdict
+
+    from deploy.commands.loadtest_local import empty_server
+    from deploy.local.signals import interrupt_on_stop
+    from loadtest.environment import environment
+    from loadtest.report.terminal import tell_comparison
+    from loadtest.validation.check import validate as compare_all
+    from loadtest.validation.real import Bench
+
+    console = Console()
+    interrupt_on_stop()
+    with empty_server() as (url, key_file):
+        bench = Bench(url, key_file)
+        tell = tell_comparison(console)
+        found = asyncio.run(compare_all(bench, 1 / faster, tell))
+    if out is not None:
+        told = {"environment": environment(), "compared": [asdict(each) for each in found]}
+        out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if not all(each.holds for each in found):
+        raise typer.Exit(code=_MISSED)
+
+
+@app.command()
 @needs("loadtest")
 def compare(
     before: Annotated[

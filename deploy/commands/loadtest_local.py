@@ -18,6 +18,8 @@ from loadtest.target import Target
 from workers.settings import WorkerSettings
 from workers.wire.keyring import write_keys
 
+_KEY_FILE = "camera_keys.json"
+
 
 class UpControls:
     """What can be done to a `livegate up` that runs from a folder of this machine."""
@@ -48,30 +50,44 @@ class UpControls:
 
 
 @contextmanager
+def _server() -> Iterator[tuple[Path, EmbeddedServer]]:
+    """Run an empty server while the block runs, with a key file of no cameras in a folder."""
+    with tempfile.TemporaryDirectory(prefix="livegate-") as name:
+        folder = Path(name)
+        write_keys(folder / _KEY_FILE, {})
+        with embedded_server(folder / "server", free_port()) as server:
+            yield folder, server
+
+
+@contextmanager
+def empty_server() -> Iterator[tuple[str, Path]]:
+    """Run an empty server while the block runs; yields its URL, and a key file of no cameras."""
+    with _server() as (folder, server):
+        yield server.url, folder / _KEY_FILE
+
+
+@contextmanager
 def local_target(scenario: Scenario, num_replicas: int, bundle: str | None) -> Iterator[Target]:
     """Run a server and replicas without Ray while the block runs; needs the extra `serve`."""
     from deploy.local.config import load_config
 
     of_network = any(getattr(each, "of", "") in ("replicas", "both") for each in scenario.faults)
-    with tempfile.TemporaryDirectory(prefix="livegate-") as name:
-        folder = Path(name)
-        write_keys(folder / "camera_keys.json", {})
-        with embedded_server(folder / "server", free_port()) as server:
-            settings = load_config().with_redis(server.url).settings
-            settings = settings.model_copy(update={"camera_keys": folder / "camera_keys.json"})
-            if bundle is not None:
-                settings = settings.model_copy(update={"bundle": bundle})
-            with local_stack(settings, num_replicas, folder, server, proxied=of_network) as stack:
-                target = Target(
-                    url=server.url,
-                    partitions=settings.stream.partitions,
-                    key_file=folder / "camera_keys.json",
-                    may_add_keys=True,
-                    controls=stack,
-                    what=f"{num_replicas} replicas without Ray, bundle {settings.bundle}",
-                )
-                target.camera_keys(scenario.fleet)  # before the replicas look for them
-                yield target
+    with _server() as (folder, server):
+        settings = load_config().with_redis(server.url).settings
+        settings = settings.model_copy(update={"camera_keys": folder / _KEY_FILE})
+        if bundle is not None:
+            settings = settings.model_copy(update={"bundle": bundle})
+        with local_stack(settings, num_replicas, folder, server, proxied=of_network) as stack:
+            target = Target(
+                url=server.url,
+                partitions=settings.stream.partitions,
+                key_file=folder / _KEY_FILE,
+                may_add_keys=True,
+                controls=stack,
+                what=f"{num_replicas} replicas without Ray, bundle {settings.bundle}",
+            )
+            target.camera_keys(scenario.fleet)  # before the replicas look for them
+            yield target
 
 
 @contextmanager

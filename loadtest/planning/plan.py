@@ -5,7 +5,7 @@ server by rate, memory and network, whichever asks for most; partitions by both.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ _SHARD_SHARE = 0.6  # of what one server can do or hold, so that a failover find
 _COPIES = 1  # replicas of each shard's primary
 _MAX_REPLICAS = 10_000
 _READERS = 2  # replicas that read a partition, at least
+_A_CAMERA = 256  # decisions kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,14 @@ def plan(wanted: Wanted, figures: Figures, machines: Sequence[Machine]) -> Plan:
     if not fitting:
         raise PlanError("no machine can hold a replica: see figures and machines")
     replicas, headroom, on_gpu, rented = min(fitting, key=lambda each: each[3].price_per_hour)
-    memory = _memory_gb(wanted, figures)
-    shards_by, server = _shards(wanted, figures, machines, sum(memory.values()))
-    shards = max(shards_by.values())
-    partitions = _partitions(shards, replicas)
+    # Partitions hold decisions, decisions ask for shards, and shards for partitions.
+    partitions = _partitions(1, replicas)
+    while True:
+        memory = _memory_gb(wanted, figures, partitions)
+        shards_by, server = _shards(wanted, figures, machines, sum(memory.values()))
+        shards = max(shards_by.values())
+        if partitions == (partitions := _partitions(shards, replicas)):
+            break
     frame_gbps = wanted.peak_fps * wanted.frame_bytes * 8 / 1e9
     return Plan(
         wanted=wanted,
@@ -136,7 +141,7 @@ def plan(wanted: Wanted, figures: Figures, machines: Sequence[Machine]) -> Plan:
         replica_machines=rented,
         shards=shards,
         shards_by=shards_by,
-        shard_memory_gb=round(sum(memory.values()) / shards / _SHARD_SHARE, 2),
+        shard_memory_gb=math.ceil(sum(memory.values()) / shards / _SHARD_SHARE * 100) / 100,
         server_machines=server,
         partitions=partitions,
         memory_gb={name: round(each, 3) for name, each in memory.items()},
@@ -145,7 +150,7 @@ def plan(wanted: Wanted, figures: Figures, machines: Sequence[Machine]) -> Plan:
             "a shard": round(frame_gbps * (2 + _COPIES) / shards, 3),
         },
         disk_mb_s=round(wanted.peak_fps * wanted.frame_bytes / shards / 1e6, 2),
-        p99_ms=round(base_ms + _queued_ms(wanted, figures, replicas, on_gpu=on_gpu), 1),
+        p99_ms=round(_p99_ms(wanted, figures, replicas, on_gpu=on_gpu), 1),
         bound_by=_bound(shards_by, rented, server),
         price_per_hour=round(rented.price_per_hour + server.price_per_hour, 2),
         assumptions=_assumptions(figures),
@@ -172,7 +177,8 @@ def _choice(wanted: Wanted, figures: Figures, machine: Machine, *, on_gpu: bool)
     scaling = ScalingSettings(
         min_replicas=_READERS, max_replicas=_MAX_REPLICAS, target_utilisation=wanted.utilisation
     )
-    replicas = replicas_needed(Load(wanted.peak_fps, 0, fps), scaling)
+    in_flight = wanted.peak_fps * figures.of("base_ms") / 1000  # the policy counts them as backlog
+    replicas = replicas_needed(Load(wanted.peak_fps, round(in_flight), fps), scaling)
     if replicas == _MAX_REPLICAS:
         raise PlanError(
             f"{work:,.0f} replicas' work is more than one deployment holds: plan several"
@@ -186,21 +192,37 @@ def _choice(wanted: Wanted, figures: Figures, machine: Machine, *, on_gpu: bool)
     )
 
 
-def _memory_gb(wanted: Wanted, figures: Figures) -> dict[str, float]:
-    """Return what the primaries hold at the peak, GB."""
+def held_bytes(figures: Figures, counts: Mapping[str, float]) -> dict[str, float]:
+    """Return what a server's primaries need for what they hold, bytes.
+
+    Args:
+        figures: measured.
+        counts: items by what they are: `decisions of the cameras`, `decisions of the partitions`,
+            `seqs`.
+    """
+    of_each = {
+        "decisions of the cameras": figures.of("decisions_bytes_a_camera") / _A_CAMERA,
+        "decisions of the partitions": figures.of("decision_bytes"),
+        "seqs": figures.of("seq_bytes"),
+    }
+    return {name: count * of_each[name] for name, count in counts.items()}
+
+
+def _memory_gb(wanted: Wanted, figures: Figures, partitions: int) -> dict[str, float]:
+    """Return what the primaries hold at the peak, once they keep as many decisions as they may."""
     worker, stream = WorkerSettings(allow_unsigned=True), StreamSettings()
     remembered_s = (worker.deadline_ms + worker.max_clock_skew_ms) / 1000
-    waiting = wanted.peak_fps * worker.deadline_ms / 1000
+    held = held_bytes(
+        figures,
+        {
+            "decisions of the cameras": wanted.cameras * _A_CAMERA,
+            "decisions of the partitions": partitions * stream.max_decisions,
+            "seqs": wanted.peak_fps * remembered_s,
+        },
+    )
     a_frame = wanted.frame_bytes + figures.of("entry_overhead_bytes")
-    return {
-        "decisions of the cameras": wanted.cameras * figures.of("decisions_bytes_a_camera") / 1e9,
-        "decisions of the partitions": _MAX_PARTITIONS
-        * min(stream.max_decisions, wanted.peak_fps * 3600 / _MAX_PARTITIONS)
-        * figures.of("decision_bytes")
-        / 1e9,
-        "seqs": wanted.peak_fps * remembered_s * figures.of("seq_bytes") / 1e9,
-        "frames that wait, at most": waiting * a_frame / 1e9,
-    }
+    held["frames that wait, at most"] = wanted.peak_fps * worker.deadline_ms / 1000 * a_frame
+    return {name: each / 1e9 for name, each in held.items()}
 
 
 def _shards(
@@ -230,16 +252,21 @@ def _partitions(shards: int, replicas: int) -> int:
     return min(_MAX_PARTITIONS, 1 << (wanted - 1).bit_length())
 
 
-def _queued_ms(wanted: Wanted, figures: Figures, replicas: int, *, on_gpu: bool) -> float:
-    """Return the p99 of the wait for a replica, ms: of a queue with many servers.
+def _p99_ms(wanted: Wanted, figures: Figures, replicas: int, *, on_gpu: bool) -> float:
+    """Return the p99 of the latency at the peak, ms.
+
+    That of a frame alone; the batch that is under way when it comes, which is as large as replicas
+    are busy; and the wait of a queue with many servers.
 
     Source: as `loadtest.simulation.fluid`.
     """
     fps = figures.of("gpu_replica_fps" if on_gpu else "cpu_replica_fps")
     used = min(wanted.peak_fps / (fps * replicas), 0.999)
     chance = used ** (math.sqrt(2 * (replicas + 1)) - 1)
-    mean_ms = 1000 / fps / (replicas * (1 - used)) * figures.of("batch_ms") * fps / 8000
-    return max(0.0, mean_ms * math.log(max(chance, 1e-9) / 0.01))
+    batch_ms = figures.of("batch_ms")
+    mean_ms = 1000 / fps / (replicas * (1 - used)) * batch_ms * fps / 8000
+    queued_ms = max(0.0, mean_ms * math.log(max(chance, 1e-9) / 0.01))
+    return figures.of("base_ms") + used * batch_ms + queued_ms
 
 
 def _bound(shards_by: dict[str, int], replicas: Rented, server: Rented) -> str:

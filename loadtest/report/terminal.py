@@ -8,6 +8,7 @@ from rich.table import Table
 
 from loadtest.result import Check, Result
 from loadtest.run import Progress
+from loadtest.validation.check import Compared
 
 _COLOURS = {"met": "green", "missed": "red", "invalid": "yellow"}
 
@@ -34,6 +35,21 @@ def teller(console: Console) -> Callable[[Progress], None]:
             console.print(f"[bold]{each.at_s:6.1f} s  {escape(each.what)}[/]: {escape(each.event)}")
         told = len(progress.faults)
         console.print(progress_line(progress), highlight=False)
+
+    return tell
+
+
+def tell_comparison(console: Console) -> Callable[[Compared], None]:
+    """Return what tells of each comparison with a real run, in a line."""
+
+    def tell(each: Compared) -> None:
+        mark = "" if each.allowed is None else " [green]yes[/]" if each.holds else " [red]no[/]"
+        limit = "" if each.allowed is None else f", {each.allowed:.0%} allowed"
+        console.print(
+            f"{each.what:34} foretold {each.foretold:8.1f}, seen {each.seen:8.1f} {each.unit:8} "
+            f"off {each.off:+.1%}{limit}{mark}",
+            highlight=False,
+        )
 
     return tell
 

@@ -19,6 +19,7 @@ from workers.settings import Settings
 Rate = Annotated[float, Field(gt=0, le=10_000_000)]
 Times = NDArray[np.float64]
 _STEP_S = 0.05
+_WINDOW_S = 5.0
 
 
 class TraceError(LoadtestError):
@@ -242,10 +243,10 @@ def read_trace(path: Path) -> tuple[list[float], list[float]]:
     return at_s, rate_fps
 
 
-def arrival_times(
+def arrivals(
     shape: _Shape, until_s: float, share: float, random: np.random.Generator
-) -> Times:
-    """Return when frames are due, s since the start of the load, rising.
+) -> Iterator[float]:
+    """Yield when frames are due, s since the start of the load, rising: some seconds' at a time.
 
     Args:
         shape: the rate over time.
@@ -256,18 +257,29 @@ def arrival_times(
     Source: inversion of the cumulative rate; Cinlar, Introduction to Stochastic Processes (1975),
     section 4.7.
     """
-    grid_s = np.linspace(0, until_s, max(2, int(until_s / _STEP_S) + 1))
-    rates = np.maximum(shape.rate(grid_s), 0) * share
-    steps = np.diff(grid_s) * (rates[1:] + rates[:-1]) / 2
-    cumulative = np.concatenate([[0.0], np.cumsum(steps)])
-    total = cumulative[-1]
-    if shape.spacing == "even":
-        marks = np.arange(random.random(), total, 1.0)
-    else:
-        most = int(total + 10 * np.sqrt(total) + 20)
-        marks = np.cumsum(random.exponential(size=most))
-        marks = marks[marks < total]
-    return np.interp(marks, cumulative, grid_s)
+    phase = random.random()  # of frames that are spaced evenly: until the next one
+    for begin_s in np.arange(0, until_s, _WINDOW_S).tolist():
+        end_s = min(begin_s + _WINDOW_S, until_s)
+        grid_s = np.linspace(begin_s, end_s, max(2, math.ceil((end_s - begin_s) / _STEP_S) + 1))
+        rates = np.maximum(shape.rate(grid_s), 0) * share
+        steps = np.diff(grid_s) * (rates[1:] + rates[:-1]) / 2
+        cumulative = np.concatenate([[0.0], np.cumsum(steps)])
+        total = float(cumulative[-1])
+        if shape.spacing == "even":
+            marks = np.arange(phase, total, 1.0)
+            phase += len(marks) - total
+        else:
+            most = int(total + 10 * np.sqrt(total) + 20)
+            marks = np.cumsum(random.exponential(size=most))
+            marks = marks[marks < total]
+        yield from np.interp(marks, cumulative, grid_s).tolist()
+
+
+def arrival_times(
+    shape: _Shape, until_s: float, share: float, random: np.random.Generator
+) -> Times:
+    """Return all that `arrivals` yields."""
+    return np.fromiter(arrivals(shape, until_s, share, random), np.float64)
 
 
 def even_times(phases: Iterable[tuple[float, float]]) -> Iterator[float]:

@@ -1,13 +1,15 @@
 """One partition, frame by frame: what the fluid model is checked against.
 
-Frames arrive by chance, replicas take micro-batches when they are free, a batch takes what was
-drawn for it. The policy, the cold starts and the failures are those of the fluid model.
+Frames arrive by chance and go to the replicas in turn: each reads ahead as long as it has slots, as
+`workers.replica.pipeline` does, and then takes a micro-batch of what it holds whenever it is free.
+A batch takes what was drawn for it. The policy, the cold starts and the failures are those of the
+fluid model.
 """
 
 import heapq
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,23 @@ def simulate_exactly(
     return _Partition(arrivals_s, policy, fleet, start, seed).run(until_s)
 
 
+@dataclass(eq=False, slots=True)
+class _Replica:
+    """A replica: what it has read and not begun, and how many frames it works on.
+
+    Attributes:
+        best_fps: what it reports that it could do: of the batch sizes that it has seen, the best.
+    """
+
+    held: deque[float] = field(default_factory=deque)
+    num_under_way: int = 0
+    best_fps: float = 0.0
+
+    @property
+    def num_held(self) -> int:
+        return len(self.held) + self.num_under_way
+
+
 class _Partition:
     def __init__(
         self, arrivals_s: NDArray[np.float64], policy: Policy, fleet: Fleet, start: int, seed: int
@@ -71,12 +90,15 @@ class _Partition:
         self._arrivals, self._policy, self._fleet = arrivals_s.tolist(), policy, fleet
         self._random = np.random.default_rng(seed)
         self._replicas = Replicas(fleet, start)
+        self._readers: deque[_Replica] = deque()  # whose turn it is to be given a frame comes first
         self._next = 0
         self._waiting: deque[float] = deque()
-        self._busy: list[tuple[float, int]] = []  # when free again, frames held
+        self._busy: list[tuple[float, int, _Replica]] = []  # when free again
+        self._num_batches = 0
         self._latency_s: list[float] = []
         self._num_expired = 0
         self._worked_s = 0.0
+        self._reported_fps = fleet.service.service_fps
 
     def run(self, until_s: float) -> Exact:
         fleet, replicas = self._fleet, self._replicas
@@ -88,9 +110,10 @@ class _Partition:
             chance = fleet.step_s / fleet.mean_life_s
             replicas.fail(int(self._random.binomial(replicas.ready, chance)))
             self._ask(now_s, busy)
+            self._have(replicas.ready, now_s)
             replicas.pay(fleet.step_s)
             worked_s = self._worked_s
-            self._work(now_s, now_s + fleet.step_s)
+            self._work(now_s + fleet.step_s)
             busy = (self._worked_s - worked_s) / max(replicas.ready * fleet.step_s, 1e-9)
             ready.append(replicas.ready)
         return Exact(
@@ -104,35 +127,63 @@ class _Partition:
         since_s = max(0.0, seen_until_s - _RATE_S)
         num = bisect_left(self._arrivals, seen_until_s) - bisect_left(self._arrivals, since_s)
         rate_fps = num / (seen_until_s - since_s)
-        pending = sum(held for _, held in self._busy)
+        pending = sum(each.num_held for each in self._readers)
         num_waiting = len(self._waiting)
+        if rates := [each.best_fps for each in self._readers if each.best_fps]:
+            self._reported_fps = sum(rates) / len(rates)
         seen = Seen(
             now_s, rate_fps, num_waiting + pending, num_waiting, self._replicas.ready,
-            self._replicas.wanted, min(busy, 1.0), self._fleet.service.service_fps,
+            self._replicas.wanted, min(busy, 1.0), self._reported_fps,
         )  # fmt: skip
         self._replicas.want(self._policy(seen), now_s)
 
-    def _work(self, now_s: float, end_s: float) -> None:
+    def _have(self, count: int, now_s: float) -> None:
+        """Let replicas begin to read, or read no more: they finish what they hold."""
+        while len(self._readers) > count:
+            self._readers.popleft()
+        while len(self._readers) < count:
+            replica = _Replica()
+            self._readers.append(replica)
+            self._read(replica, now_s)
+
+    def _work(self, end_s: float) -> None:
         """Let frames arrive and batches end, in the order of time, until the step is over."""
         while True:
             arrives_s = self._arrivals[self._next] if self._next < len(self._arrivals) else end_s
             free_s = self._busy[0][0] if self._busy else end_s
-            now_s = min(arrives_s, free_s)
-            if now_s >= end_s:
+            if min(arrives_s, free_s) >= end_s:
                 return
             if arrives_s <= free_s:
-                self._waiting.append(arrives_s)
                 self._next += 1
+                self._waiting.append(arrives_s)
+                if (replica := self._reader()) is not None:
+                    self._read(replica, arrives_s)
             else:
-                heapq.heappop(self._busy)
-            while self._waiting and len(self._busy) < self._replicas.ready:
-                self._begin(now_s)
+                _, _, replica = heapq.heappop(self._busy)
+                replica.num_under_way = 0
+                self._read(replica, free_s)
 
-    def _begin(self, now_s: float) -> None:
+    def _reader(self) -> _Replica | None:
+        """Return the replica whose turn it is, of those with slots; None: all are full."""
+        for _ in range(len(self._readers)):
+            self._readers.rotate(-1)
+            if self._readers[-1].num_held < self._fleet.service.slots:
+                return self._readers[-1]
+        return None
+
+    def _read(self, replica: _Replica, now_s: float) -> None:
+        """Let a replica take what waits, as far as it has slots, and begin if it is free."""
+        if replica in self._readers:
+            while self._waiting and replica.num_held < self._fleet.service.slots:
+                replica.held.append(self._waiting.popleft())
+        if replica.held and not replica.num_under_way:
+            self._begin(replica, now_s)
+
+    def _begin(self, replica: _Replica, now_s: float) -> None:
         service = self._fleet.service
         batch: list[float] = []
-        while self._waiting and len(batch) < service.max_batch:
-            arrived_s = self._waiting.popleft()
+        while replica.held and len(batch) < service.max_batch:
+            arrived_s = replica.held.popleft()
             if now_s - arrived_s > self._fleet.deadline_s:
                 self._num_expired += 1
             else:
@@ -141,6 +192,9 @@ class _Partition:
             return
         takes_s = service.draw_s(len(batch), self._random)
         self._worked_s += takes_s
-        heapq.heappush(self._busy, (now_s + takes_s, len(batch)))
+        replica.num_under_way = len(batch)
+        replica.best_fps = max(replica.best_fps, service.fps_at(len(batch)))
+        self._num_batches += 1
+        heapq.heappush(self._busy, (now_s + takes_s, self._num_batches, replica))
         done_s = now_s + takes_s + service.overhead_ms / 1000
         self._latency_s += [done_s - each for each in batch]

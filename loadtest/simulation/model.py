@@ -1,12 +1,15 @@
 """What is simulated: how long a frame takes, how long a replica takes to start, when it fails."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServiceTimes:
     """How long a replica takes for a micro-batch, as measured.
 
@@ -28,9 +31,28 @@ class ServiceTimes:
         return len(self.batch_ms)
 
     @property
+    def slots(self) -> int:
+        """Frames that a replica holds at most; see `workers.replica.pipeline.Pipeline`."""
+        return 2 * self.max_batch - max(1, self.max_batch // 4)
+
+    @property
     def service_fps(self) -> float:
         """Frames a second that a replica can do: at the best batch size."""
-        return max(1000 * (size + 1) / each for size, each in enumerate(self.batch_ms))
+        return self.best_fps[-1]
+
+    @cached_property
+    def best_fps(self) -> tuple[float, ...]:
+        """The best rate of batches of up to each size, from 1, frames a second."""
+        rates = (self.fps_at(size) for size in range(1, self.max_batch + 1))
+        return tuple(accumulate(rates, max))
+
+    def fps_at(self, size: int) -> float:
+        """Return the rate of batches of one size, frames a second."""
+        return 1000 * size / self.batch_ms[size - 1]
+
+    def size_at(self, fps: float) -> int:
+        """Return the size of the batches that form by themselves at a rate of one replica."""
+        return min(bisect_left(self.best_fps, fps) + 1, self.max_batch)
 
     def draw_s(self, size: int, random: np.random.Generator) -> float:
         """Return a batch's time, s: lognormal around the mean of its size."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.autoscale import Load, replicas_needed, scale
+from workers.autoscale import Load, Scaler
 from workers.settings import ScalingSettings
 
 
@@ -52,43 +52,15 @@ class Policy(Protocol):
 
 @dataclass
 class Livegate:
-    """The product's own: its pure functions, as `workers.autoscale.BacklogPolicy` calls them."""
+    """The product's own: the very policy that `workers.autoscale.BacklogPolicy` runs in Serve."""
 
     scaling: ScalingSettings
-    _needs: dict[float, int] = field(default_factory=dict)
+    _scaler: Scaler = field(default_factory=Scaler)
 
     def __call__(self, seen: Seen) -> int:
         """See `Policy`."""
         load = Load(seen.arrival_fps, round(seen.backlog), seen.service_fps)
-        if not self._needs:
-            self._needs[seen.now_s] = seen.wanted
-        self._needs[seen.now_s] = replicas_needed(load, self.scaling)
-        self._forget(seen.now_s)
-        return scale(seen.wanted, self._needs, self.scaling, seen.now_s)
-
-    def _forget(self, now_s: float) -> None:
-        """Let go of what `scale` would not look at: a day has many needs, few of them matter.
-
-        Of what is older than `upscale_s`, only a need that was greater than all since counts, and
-        the one after it, which says how long it held.
-        """
-        recent_s = now_s - self.scaling.upscale_s
-        oldest_s = now_s - max(self.scaling.upscale_s, self.scaling.downscale_s)
-        kept: list[tuple[float, int]] = []
-        later: tuple[float, int] | None = None
-        most, is_recent = -1, True
-        for at_s in reversed(self._needs):
-            each = (at_s, self._needs[at_s])
-            if is_recent or each[1] > most:
-                if later is not None and kept[-1] != later:
-                    kept.append(later)
-                kept.append(each)
-                most = max(most, each[1])
-            is_recent = is_recent and at_s > recent_s
-            later = each
-            if at_s <= oldest_s:
-                break
-        self._needs = dict(reversed(kept))
+        return self._scaler.wanted(load, self.scaling, seen.wanted, seen.now_s)[1]
 
 
 @dataclass

@@ -14,7 +14,7 @@ from deploy.local.ports import free_port
 from deploy.local.processes import descendants
 from deploy.local.server import EmbeddedServer, embedded_server
 from deploy.local.stack import serve_application
-from loadtest.book import Counts
+from loadtest.counts import Counts
 from loadtest.fleet import Fleet
 from loadtest.scenario.arrivals import even_times
 from loadtest.target import Target

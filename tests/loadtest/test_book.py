@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from loadtest.account import account_of_counts
-from loadtest.book import Book, Kind
+from loadtest.book import Book
+from loadtest.counts import Kind
 
 WARM_UP_S, DEADLINE_S, LOAD_S = 10.0, 3.0, 20.0
 
@@ -51,6 +52,7 @@ def test_of_a_frame_and_its_copy_one_gets_the_verdict_and_a_second_is_a_breach()
     of = book()
     original = of.due(11.0, Kind.COPIED)
     copy = of.due(11.0, Kind.DUPLICATE, copy_of=original)
+    again = of.due(11.0, Kind.REPLAY, copy_of=original)
     for number, entry in ((original, "0 1-0"), (copy, "0 2-0")):
         of.begin(number)
         of.added(number, entry)
@@ -58,7 +60,6 @@ def test_of_a_frame_and_its_copy_one_gets_the_verdict_and_a_second_is_a_breach()
     of.decide(copy, "bona_fide", 11.1)
     of.decide(original, "replayed", 11.1)
     assert of.counts.breaches == 0
-    again = of.due(11.0, Kind.REPLAY, copy_of=original)
     of.begin(again)
     of.added(again, "0 3-0")
     of.decide(again, "bona_fide", 11.2)
@@ -128,6 +129,30 @@ def test_every_sum_holds_however_the_news_come() -> None:
     assert arrived == told["decided"] + told["lost"]  # type: ignore[operator]
     assert told["decided"] == decided.total()
     assert of.num_open == told["lost"]
+
+
+def test_what_was_found_by_entry_and_what_had_copies_is_forgotten() -> None:
+    of = book()
+    for number in range(0, 30_000, 3):
+        at_s = number / 100
+        broken, original = of.due(at_s, Kind.CUT), of.due(at_s, Kind.COPIED)
+        copy = of.due(at_s, Kind.DUPLICATE, copy_of=original)
+        for each, said in ((broken, "malformed"), (original, "bona_fide"), (copy, "replayed")):
+            of.begin(each)
+            of.added(each, f"0 {each}-0")
+            seq = None if each == broken else original
+            assert of.find(seq, f"0 {each}-0", said, at_s + 0.1) == each
+            of.decide(each, said, at_s + 0.1)
+        if number == 3:  # a second decision on a broken frame is found, for a while
+            assert of.find(None, f"0 {broken}-0", "malformed", at_s + 1) == broken
+            assert of.decide(broken, "malformed", at_s + 1) is None
+        of.find(None, f"9 {number}-0", "malformed", at_s)  # of somebody else's
+    assert of.counts.doubled == 1
+    assert of.counts.breaches == 0
+    assert of.num_bytes < 10 * 30_000 + 200 * (2 * 60 * 100 + 10_000)
+    of.close()
+    assert of.counts.strangers == 10_000
+    assert of.num_open == 0
 
 
 def test_memory_is_a_few_bytes_a_frame_once_frames_are_settled() -> None:

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from loadtest.account import account_in_brief
-from loadtest.book import Book, Kind
+from loadtest.book import Book
+from loadtest.counts import Kind
 from loadtest.fleet import Fleet
 from loadtest.histograms import Distribution
 from loadtest.scenario.arrivals import even_times

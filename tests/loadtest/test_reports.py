@@ -118,6 +118,9 @@ def test_a_plan_holds_what_the_figures_say(cameras: int, fps: float) -> None:
         cameras * 117e3 / 1e9, abs=0.001
     )
     assert 4 <= made.partitions <= 256
+    assert made.memory_gb["decisions of the partitions"] == pytest.approx(
+        made.partitions * 50_000 * figures.of("decision_bytes") / 1e9, abs=0.001
+    )
     assert made.p99_ms < 500
     assert json.loads(json.dumps(made.to_json()))["replicas"] == made.replicas
 

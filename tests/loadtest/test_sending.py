@@ -5,6 +5,7 @@ import contextlib
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 import redis
 from aiohttp import web
 
-from loadtest.book import Kind
 from loadtest.cameras import Due, SimulatedCamera, Troubles, sending_order
+from loadtest.counts import Kind
 from loadtest.gallery import GalleryError, open_gallery
 from loadtest.line import FrameLine
 from loadtest.mlperf import run_loadgen
@@ -22,7 +23,9 @@ from loadtest.post import PostLine
 from loadtest.run import run_scenario
 from loadtest.scenario.faults import FrameFault
 from loadtest.scenario.scenario import FleetSettings, Scenario, load_scenario
+from loadtest.senders import start_sender, wait_until_ready
 from loadtest.target import Target, TargetError
+from loadtest.task import Tick, tasks_of
 from tests.loadtest.test_scenarios import OF_MACHINE, is_even
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
@@ -186,6 +189,17 @@ async def test_a_run_that_is_stopped_is_invalid_and_still_comes_out_even(
     assert result.account["due"] == result.account["decided"] > 0
     assert result.verdict == "invalid"
     assert any(each.name == "the run was whole" and not each.holds for each in result.checks)
+
+
+def test_a_sender_whose_parent_is_gone_ends(stream_settings: StreamSettings) -> None:
+    (task,) = tasks_of(small(seconds=600), Target(stream_settings.url, 2), None)
+    process, parent = start_sender(task)
+    wait_until_ready(process, parent)
+    parent.send(time.monotonic())
+    assert isinstance(parent.recv(), Tick)  # it is amid its work
+    parent.close()
+    process.join(120)
+    assert process.exitcode == 0
 
 
 async def test_a_deployment_that_is_not_there_is_told_before_anything_is_sent(

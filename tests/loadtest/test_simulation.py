@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from loadtest.scenario.arrivals import arrival_times, shape_of
+from loadtest.simulation.exact import simulate_exactly
 from loadtest.simulation.fluid import fluid_start, simulate
-from loadtest.simulation.model import CPU_REPLICA, Fleet, noisy
+from loadtest.simulation.model import CPU_REPLICA, Fleet, ServiceTimes, noisy
 from loadtest.simulation.policies import (
     Fixed,
     HpaCpu,
@@ -78,6 +80,23 @@ def test_the_fluid_model_and_each_frame_by_itself_agree() -> None:
     assert abs(agreement.hours_off) < 0.05
     exact, fluid = agreement.missed
     assert fluid == pytest.approx(exact, rel=0.2)
+
+
+def test_a_network_that_gains_by_batches_is_simulated_alike_both_ways() -> None:
+    """Such replicas report less than they could do until they have seen a large batch."""
+    gpu = ServiceTimes(tuple(60.0 + 30.0 * size for size in range(1, 9)), 0.0, 15.0, "waits")
+    assert gpu.service_fps == pytest.approx(8000 / 300)
+    assert [gpu.size_at(fps) for fps in (1, 12, 20, 99)] == [1, 2, 3, 8]
+    fleet = Fleet(gpu, cold_s=5.0, mean_life_s=1e12, deadline_s=30.0, step_s=0.5, noise=0.0)
+    scaling = ScalingSettings(min_replicas=4, max_replicas=40, downscale_s=10)
+    shape = shape_of("spike", fps=30, peak_fps=160, at="30 s", lasts="40 s")
+    arrivals_s = arrival_times(shape, 110.0, 1.0, np.random.default_rng(1009))
+    exact = simulate_exactly(arrivals_s, 110.0, Livegate(scaling), fleet, 4, seed=1)
+    frames = np.bincount((arrivals_s / 0.5).astype(int), minlength=220).astype(float)
+    flow = simulate(frames, Livegate(scaling), fleet, 4, seed=1)
+    assert np.abs(flow.ready - exact.ready).mean() < 0.15 * exact.ready.mean()
+    assert flow.percentile_ms(99) == pytest.approx(np.percentile(exact.latency_ms, 99), rel=0.15)
+    assert len(exact.latency_ms) == exact.num_frames - exact.num_expired
 
 
 def test_the_clairvoyant_misses_nothing_and_is_the_cheapest_that_does() -> None:
