@@ -19,7 +19,7 @@ _BLOCK_MS = 200
 _PAUSE_S = 0.05
 
 Body = Mapping[str, Any]
-OnDecision = Callable[[Body, str, bytes, bytes | None, float], None]
+OnDecision = Callable[[Body, str, bytes, bytes | None, float, int], None]
 
 
 async def newest_ids(servers: Servers, partitions: Sequence[int]) -> dict[int, str]:
@@ -49,7 +49,8 @@ async def read_decisions(
         servers: from `connect`, with a time-out above a second.
         after: partition to the last id known.
         on_decision: called with a decision's body, its entry (partition and id), its bytes, its
-            signature, and when it was read, monotonic.
+            signature, when it was read, monotonic, and how long the server had the frame until it
+            had the decision, ms by the server's clock.
         on_verdict: called with the bytes of a verdict on a presentation.
         on_error: called with what went wrong.
     """
@@ -81,15 +82,17 @@ async def _read(
         for raw_name, rows in answer or ():
             name = raw_name.decode()
             partition = name[name.index("{") + 1 : name.index("}")]
-            for _, fields in rows:
+            for decided_id, fields in rows:
                 if b"p" in fields:  # a verdict on a presentation
                     on_verdict(fields[b"p"])
                     continue
                 packed = fields.get(b"d", b"")
                 try:
                     body = _read_body(packed)
-                    entry = f"{partition} {body['entry_id']}"
-                    on_decision(body, entry, packed, fields.get(b"s"), read_s)
+                    entry_id = body["entry_id"]
+                    inside_ms = _ms_of(decided_id.decode()) - _ms_of(entry_id)
+                    entry = f"{partition} {entry_id}"
+                    on_decision(body, entry, packed, fields.get(b"s"), read_s, inside_ms)
                 except (ValueError, KeyError, TypeError) as error:
                     on_error(f"a decision can't be read: {type(error).__name__}")
             last[name] = rows[-1][0].decode()
@@ -103,6 +106,10 @@ def is_signed(packed: bytes, signature: bytes | None, door_key: bytes | None) ->
     return signature is not None and hmac.compare_digest(
         hmac.digest(door_key, packed, "sha256"), signature
     )
+
+
+def _ms_of(entry_id: str) -> int:
+    return int(entry_id[: entry_id.index("-")])
 
 
 def _read_body(packed: bytes) -> Body:
