@@ -92,7 +92,9 @@ class Fleet:
         except BaseException:
             await self.__aexit__()
             raise
-        reading = read_decisions(self._decisions, after, self._decided, self._judged, self._error)
+        reading = read_decisions(
+            self._decisions, self._task.read_url, after, self._decided, self._judged, self._error
+        )
         self._reading = asyncio.create_task(reading)
         return self
 
