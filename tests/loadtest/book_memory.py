@@ -17,6 +17,11 @@ from loadtest.seen import rss_mb
 FPS, DECIDED_S = 5000.0, 0.2
 
 
+def decide(book: Book, at_s: float, number: int, seq: int | None, said: str) -> None:
+    if (found := book.find(seq, f"0 {number}-0", said, at_s)) is not None:
+        book.decide(found, said, at_s)
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     book = Book(0.0, 3.0)
@@ -39,9 +44,7 @@ def main() -> None:
             said = {0: "malformed", 50: "bona_fide" if each == number else "replayed"}
             under_way.append((at_s, each, seq, said.get(odd, "bona_fide")))
         while under_way and under_way[0][0] <= at_s - DECIDED_S:
-            _, each, seq, said_of_it = under_way.popleft()
-            if (found := book.find(seq, f"0 {each}-0", said_of_it, at_s)) is not None:
-                book.decide(found, said_of_it, at_s)
+            decide(book, at_s, *under_way.popleft()[1:])
         if (step + 1) % (count // 10) == 0:
             grown_mb = rss_mb(os.getpid()) - before_mb
             told = {
@@ -52,6 +55,8 @@ def main() -> None:
                 "us_a_frame": round((time.process_time() - began_s) * 1e6 / (step + 1), 2),
             }
             print(json.dumps(told), flush=True)
+    for _, *decision in under_way:
+        decide(book, count / FPS + DECIDED_S, *decision)
     book.close()
     lost = len(book.lost())
     counts = book.counts
