@@ -11,7 +11,7 @@ export DEMO_S
 FUZZ_FRAMES ?= 1000000
 FAULTS ?= 300
 
-.PHONY: check demo test faults fuzz format static lint types contracts lock clean
+.PHONY: check demo test faults nodes fuzz format static lint types contracts lock clean
 
 check: static test
 
@@ -28,6 +28,10 @@ faults: .venv/dev
 	$(BIN)/python -m tests.faults cluster --faults $(FAULTS)
 	$(BIN)/python -m tests.faults clock --faults 60
 	$(BIN)/python -m tests.faults ray --faults $(FAULTS)
+
+# The rendered deployment on a real Ray cluster: redeployed, robbed of a node, rolled out.
+nodes: .venv/dev
+	$(BIN)/python -m tests.nodes
 
 # Mutated frames, guided by the code they reach; what breaks a rule is left in build/fuzz.
 fuzz: .venv/fuzz

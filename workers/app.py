@@ -42,7 +42,7 @@ _HOUSEKEEPING_S = 1.0
 _JOIN_S = 5.0
 _GRACE_S = 1.0
 
-_log = logging.getLogger("ray.serve")
+_log = logging.getLogger(__name__)
 # Neither an API browser nor its schema: they tell whoever asks what can be asked.
 _http = FastAPI(title="Livegate", docs_url=None, redoc_url=None, openapi_url=None)
 

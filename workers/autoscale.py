@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workers.ray_internals import begin
-from workers.replica.process import log_with_serve
+from workers.replica.logs import log_with_serve
 from workers.replica.telemetry import MetricsBackend
 from workers.settings import ScalingSettings, StreamSettings
 from workers.stream.backlog import Backlog, read_backlog, total

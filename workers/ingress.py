@@ -45,7 +45,7 @@ _STATUS: Mapping[Reason, int] = {
     Reason.EXPIRED: 422,
 }
 
-_log = logging.getLogger("ray.serve")
+_log = logging.getLogger(__name__)
 
 
 class TooSlow(WorkerError):
@@ -105,6 +105,7 @@ class Ingress:
     async def _add(self, frame: Frame, fields: Mapping[bytes, bytes]) -> JSONResponse:
         partition, rule = self._partition(frame), self._settings.ingress
         names = [keys.frames(partition), keys.rate(partition, frame.camera_id)]
+        named = {"camera": frame.camera_id, "seq": frame.seq}
         period_ms = 1000 / rule.max_fps
         shared = packed(period_ms=period_ms, burst_ms=period_ms * rule.burst)
         flat = [part for pair in fields.items() for part in pair]
@@ -116,12 +117,12 @@ class Ingress:
                 detail = "the server's answer got lost: do not send this frame again"
                 return _refusal(504, "unknown", detail)
             if not failure.is_transient:
-                _log.error("frames of partition %d can't be added: %s", partition, error)
+                _log.error("%s: not added: %s", names[0], error, extra=named)
             return _refusal(503, "not_now", "the stream takes no frames for now", 1000)
         if isinstance(answer, int):
             return _refusal(429, "too_fast", f"at most {rule.max_fps:g} frames a second", answer)
         if isinstance(answer, list):
-            _log.error("frames of partition %d can't be added: %s", partition, answer[0])
+            _log.error("%s: not added: %s", names[0], answer[0], extra=named)
             return _refusal(503, "not_now", "the stream takes no frames for now", 1000)
         entry_id = answer.decode()
         content = {

@@ -38,3 +38,13 @@ def keep_serve_to_loopback() -> None:
         return add_port(server, address.replace("[::]", _LOOPBACK))
 
     serve_replica.add_port_to_grpc_server = add_port_on_loopback
+
+
+def with_code(deployment: Any, code: str) -> Any:  # noqa: ANN401 - Ray's own
+    """Return a deployment of Serve whose code is known by a name.
+
+    Where Serve is told of none, each call deploys new code, and all replicas are replaced, whatever
+    has changed.
+    Source: ray/serve/_private/client.py, deploy_applications; ray/serve/deployment.py, options.
+    """
+    return deployment.options(version=code, _internal=True)

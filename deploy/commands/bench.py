@@ -66,11 +66,13 @@ def pipeline(
     """Run one replica without Ray on a full stream: what it keeps of the bare engine's speed."""
     from deploy.local.ports import free_port
     from deploy.local.server import embedded_server
+    from deploy.local.signals import interrupt_on_stop
     from loadtest.bench.pipeline import bench_pipeline
     from loadtest.environment import environment
     from model.serving.engine import open_engine
     from model.serving.folder import find_bundle
 
+    interrupt_on_stop()
     console = Console(stderr=True)
     predictor = open_engine(find_bundle(bundle), batch, threads)
     with (
@@ -97,9 +99,11 @@ def peers(
     from deploy.local.environment import ray_environment
     from deploy.local.ports import free_port
     from deploy.local.server import embedded_server
+    from deploy.local.signals import interrupt_on_stop
     from loadtest.bench.peers.compare import Turns, bench_peers, common_settings, peers_of
     from loadtest.environment import environment
 
+    interrupt_on_stop()
     console = Console(stderr=True)
     with (
         tempfile.TemporaryDirectory(prefix="livegate-bench-") as name,

@@ -14,6 +14,7 @@ from deploy.local.environment import import_ray
 from deploy.local.processes import descendants
 from deploy.local.progress import Patience, Tell, step
 from deploy.local.signals import block_terminal_signals, keep_handlers
+from workers.ray_internals import with_code
 from workers.replica.process import leave_no_core
 
 _PATIENCE_S = 120.0
@@ -161,11 +162,8 @@ def _deploy(config: ServeConfig) -> None:
     made = deployment(config.settings)
     if config.options:
         made = made.options(**config.options)
-    # Where Serve is told of no version, each call is a new one, and replicas are replaced.
-    # Source: ray/serve/_private/client.py of Ray 2.60, deploy_applications.
-    made = made.options(version=_CODE, _internal=True)
     target = serve.RunTarget(
-        target=made.bind(config.settings),
+        target=with_code(made, _CODE).bind(config.settings),
         name=config.application,
         route_prefix=config.route_prefix,
         logging_config=config.application_logging,

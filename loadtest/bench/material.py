@@ -13,6 +13,8 @@ from workers.wire.signing import sign
 
 Encoding = Literal["jpeg + png", "jpeg + pco", "raw"]
 ENCODINGS: tuple[Encoding, ...] = ("jpeg + png", "jpeg + pco", "raw")
+# What a camera of ours sends where the deployment takes it.
+BEST: Encoding = "jpeg + pco"
 KEY = bytes(range(32))
 NUM_CAMERAS = 64
 
@@ -32,14 +34,28 @@ def encoded(frames: Sequence[SampleFrame], encoding: Encoding) -> list[Planes]:
 
 
 def signed(
-    frames: Sequence[SampleFrame], planes: Sequence[Planes], num_frames: int
+    frames: Sequence[SampleFrame],
+    planes: Sequence[Planes],
+    num_frames: int,
+    *,
+    in_presentations: bool = False,
 ) -> Iterator[tuple[str, dict[bytes, bytes]]]:
-    """Yield camera and entry of frames that were captured now, each with a seq of its own."""
+    """Yield camera and entry of frames that were captured now, each with a seq of its own.
+
+    Args:
+        frames: to take turns.
+        planes: of each.
+        num_frames: how many.
+        in_presentations: ten frames of a camera are of one, as of a person who stands there.
+    """
     for number in range(num_frames):
         row, seq = number % len(frames), next(_seqs)
         camera_id = f"bench-{seq % NUM_CAMERAS}"
+        presentation_id = f"{camera_id}-{seq // NUM_CAMERAS // 10}" if in_presentations else None
         now_ms = time.time_ns() // 1_000_000
-        packed = pack_frame(Frame(camera_id, seq, now_ms, planes[row], None, frames[row].face_box))
+        packed = pack_frame(
+            Frame(camera_id, seq, now_ms, planes[row], presentation_id, frames[row].face_box)
+        )
         yield camera_id, {b"f": packed, b"s": sign(packed, KEY)}
 
 

@@ -10,26 +10,32 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from redis import Redis
 
-from loadtest.bench.material import ENCODINGS, Encoding, encoded, key_file, sample_frames, signed
+from loadtest.bench.figures import Counted, Figures, NullPredictor
+from loadtest.bench.material import (
+    BEST,
+    ENCODINGS,
+    Encoding,
+    encoded,
+    key_file,
+    sample_frames,
+    signed,
+)
 from loadtest.bench.stages import stage_costs
 from loadtest.errors import LoadtestError
 from loadtest.samples import SampleFrame
-from model.data.planes import SUBSETS, Planes
-from model.serving.predictor import Prediction, Predictor
+from model.data.planes import Planes
+from model.serving.predictor import Predictor
 from workers.replica.decode import decode
 from workers.replica.pipeline import Pipeline
 from workers.replica.telemetry import NoMetrics, Telemetry
 from workers.settings import StreamSettings, WorkerSettings
 from workers.stream.redis_stream import RedisStream
-from workers.testing import ConstantPredictor
 from workers.wire import keys
 from workers.wire.frame import Frame
 from workers.wire.keyring import Keyring
@@ -47,71 +53,6 @@ _Moment = tuple[float, float, int]
 
 class BenchError(LoadtestError):
     """What was measured is not what was meant to be; the message says what happened instead."""
-
-
-@dataclass
-class Figures:
-    """What was measured of one way to decide frames.
-
-    Attributes:
-        case: what decides.
-        encoding: how the frames' planes are encoded; empty: they are not.
-        fps: of each round, frames a second.
-        cpu_us: of each round, processor time of this process a frame, us.
-        server_us: of each round, that of the server, us.
-        ratio: of each round, its frames a second to the bare engine's.
-        mean_batch: of each round, frames in a batch.
-    """
-
-    case: str
-    encoding: str = ""
-    fps: list[float] = field(default_factory=list)
-    cpu_us: list[float] = field(default_factory=list)
-    server_us: list[float] = field(default_factory=list)
-    ratio: list[float] = field(default_factory=list)
-    mean_batch: list[float] = field(default_factory=list)
-
-    def row(self) -> dict[str, Any]:
-        """Return medians, and the spread of the ratio, in a form that JSON can hold."""
-        return {
-            "case": self.case,
-            "encoding": self.encoding,
-            "fps": round(statistics.median(self.fps), 1),
-            "fps_min": round(min(self.fps), 1),
-            "fps_max": round(max(self.fps), 1),
-            "cpu_us": round(statistics.median(self.cpu_us)),
-            "server_us": round(statistics.median(self.server_us)),
-            "batch": round(statistics.median(self.mean_batch), 1),
-            "ratio": round(statistics.median(self.ratio), 3),
-            "ratio_min": round(min(self.ratio), 3),
-            "ratio_max": round(max(self.ratio), 3),
-        }
-
-
-class NullPredictor(ConstantPredictor):
-    """An engine that takes no time."""
-
-    def predict(self, planes: Sequence[Planes]) -> Prediction:
-        """Return the same score for each."""
-        return Prediction(
-            np.full(len(planes), self.score, np.float32),
-            np.zeros((len(planes), len(SUBSETS)), np.float32),
-        )
-
-
-class _Counted:
-    """An engine whose batches are counted."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
-        self.batches: list[int] = []
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the engine's
-        return getattr(self._predictor, name)
-
-    def predict(self, planes: Sequence[Planes]) -> Prediction:
-        self.batches.append(len(planes))
-        return self._predictor.predict(planes)
 
 
 class PipelineBench:
@@ -149,7 +90,10 @@ class PipelineBench:
         self._planes = {each: encoded(self._samples, each) for each in ENCODINGS}
         self._faces = _faces(self._samples, predictor)
         self.bare = Figures(BARE)
-        self.streams = [Figures(FULL, ENCODINGS[0]), *(Figures(NULL, each) for each in ENCODINGS)]
+        self.streams = [
+            *(Figures(FULL, each) for each in ENCODINGS if each != "raw"),
+            *(Figures(NULL, each) for each in ENCODINGS),
+        ]
         self.stages: list[dict[str, float]] = []
 
     def close(self) -> None:
@@ -163,9 +107,9 @@ class PipelineBench:
         after_fps, after_us = self._run_bare()
         # Its own speed drifts with what else the machine does: the mean is of the streams' time.
         fps = (before_fps + after_fps) / 2
-        _add(self.bare, fps, (before_us + after_us) / 2, 0.0, self._settings.max_batch, 1.0)
+        self.bare.add(fps, (before_us + after_us) / 2, 0.0, self._settings.max_batch, 1.0)
         for figures, (own_fps, cpu_us, server_us, batch) in zip(self.streams, found, strict=True):
-            _add(figures, own_fps, cpu_us, server_us, batch, own_fps / fps)
+            figures.add(own_fps, cpu_us, server_us, batch, own_fps / fps)
         self.stages.append(self._run_stages())
 
     def _run_bare(self) -> tuple[float, float]:
@@ -182,7 +126,7 @@ class PipelineBench:
 
     def _run_stream(self, figures: Figures) -> tuple[float, float, float, float]:
         self._fill(self._num_frames, figures.encoding)
-        predictor = _Counted(self._engine if figures.case == FULL else self._null)
+        predictor = Counted(self._engine if figures.case == FULL else self._null)
         server_s = self._server_s()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             first, last = runner.run(self._decide_all(predictor))
@@ -229,7 +173,7 @@ class PipelineBench:
     def _run_stages(self) -> dict[str, float]:
         costs: dict[str, float] = {}
         for size in sorted({1, self._settings.max_batch}):
-            self._fill(num_frames := max(64, 4 * size), ENCODINGS[0])
+            self._fill(num_frames := max(64, 4 * size), BEST)
             for stage, cost_us in asyncio.run(
                 stage_costs(self._settings, self._keyring, self._engine, size, num_frames)
             ).items():
@@ -243,7 +187,8 @@ class PipelineBench:
     def _fill(self, num_frames: int, encoding: str) -> None:
         planes = self._planes[_encoding(encoding)]
         pipe = self._client.pipeline(transaction=False)
-        for number, (camera_id, fields) in enumerate(signed(self._samples, planes, num_frames)):
+        frames = signed(self._samples, planes, num_frames, in_presentations=True)
+        for number, (camera_id, fields) in enumerate(frames):
             partition = keys.partition_of(camera_id, self._settings.stream.partitions)
             pipe.xadd(keys.frames(partition), fields)  # type: ignore[arg-type] # bytes are taken
             if number % _FLUSH == _FLUSH - 1:
@@ -311,16 +256,6 @@ def _faces(frames: Sequence[SampleFrame], predictor: Predictor) -> list[Planes]:
         )
         for each in frames
     ]
-
-
-def _add(
-    figures: Figures, fps: float, cpu_us: float, server_us: float, batch: float, ratio: float
-) -> None:
-    figures.fps.append(fps)
-    figures.cpu_us.append(cpu_us)
-    figures.server_us.append(server_us)
-    figures.mean_batch.append(batch)
-    figures.ratio.append(ratio)
 
 
 def _encoding(name: str) -> Encoding:

@@ -1,6 +1,5 @@
 """The application without Serve around it: with which bundle a replica works."""
 
-import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ from model.errors import ModelError
 from model.serving.bundle import save_bundle
 from tests.bundles import random_bundle
 from workers import app
-from workers.replica.process import log_with_serve
 from workers.settings import StreamSettings, WorkerSettings
 from workers.stream.layout import StreamError
 
@@ -98,21 +96,3 @@ async def test_a_server_that_can_not_be_used_fails_the_start_by_name(
     monkeypatch.setattr("workers.stream.redis_stream.lay_out", refuse)
     with pytest.raises(StreamError, match="8 partitions"):
         await worker.reconfigure({})
-
-
-def test_what_our_modules_log_goes_where_serve_logs() -> None:
-    found: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = found.append  # type: ignore[method-assign]
-    theirs, ours = logging.getLogger("ray.serve"), logging.getLogger("workers")
-    before = ours.parent
-    theirs.addHandler(handler)
-    try:
-        log_with_serve()
-        logging.getLogger("workers.stream.redis_stream").error("the server lost its data")
-        logging.getLogger("model.serving").error("self-test")
-    finally:
-        theirs.removeHandler(handler)
-        for name in ("model", "workers"):
-            logging.getLogger(name).parent = before
-    assert [record.name for record in found] == ["workers.stream.redis_stream", "model.serving"]

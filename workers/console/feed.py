@@ -23,7 +23,7 @@ _IDLE_S = 30.0
 _TICK_S = 1.0
 _SEED_S = 2.0
 _Row = tuple[str, Decision | None]
-_log = logging.getLogger("ray.serve")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,11 @@ class InFlight:
         captured_at_ms = self.frame.captured_at_ms if self.frame else self.arrived_at_ms
         return min(captured_at_ms, self.arrived_at_ms)
 
+    @property
+    def named(self) -> dict[str, object]:
+        """Which frame it is, as far as that is known: fields of a log line."""
+        return {"camera": self.camera_id, "seq": self.frame.seq if self.frame else None}
+
     def finish_stage(self, stage: str) -> None:
         """Note that `stage` is over; the next one begins now."""
         now_s = time.monotonic()

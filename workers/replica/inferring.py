@@ -49,7 +49,8 @@ class Inferrer:
                 loop = asyncio.get_running_loop()
                 said = await loop.run_in_executor(self._thread, self._predict, batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, no frame is lost by it
-            _log.exception("the network failed on a batch of %d", len(batch))
+            named = batch[0].named if len(batch) == 1 else None
+            _log.exception("the network failed on a batch of %d", len(batch), extra=named)
             said = WorkerFailed(f"the network failed on it: {error!r:.200}")
         for frame in batch:
             frame.finish_stage("infer")

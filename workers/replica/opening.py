@@ -65,7 +65,7 @@ class Opener:
         except FrameRefused as refused:
             return refused
         except Exception as error:  # noqa: BLE001 - whatever it is, it costs this frame only
-            _log.exception("a frame could not be opened")
+            _log.exception("a frame could not be opened", extra=frame.named)
             return WorkerFailed(f"opening it failed: {type(error).__name__}")
         finally:
             frame.decode_s = time.perf_counter() - started_s

@@ -1,12 +1,12 @@
 """The process of a replica: it ends with its parent, keeps to loopback, and leaves no core file."""
 
-import logging
 import os
 import resource
 import threading
 import time
 
 from workers.ray_internals import keep_serve_to_loopback
+from workers.replica.logs import log_with_serve
 
 _PERIOD_S = 0.5
 
@@ -18,15 +18,6 @@ def prepare_process() -> None:
     end_with_parent(int(raylet) if raylet else None)
     leave_no_core()
     keep_serve_to_loopback()
-
-
-def log_with_serve() -> None:
-    """Let what our modules log go where Serve logs, in its form: its files, JSON if it is set so.
-
-    They keep their names. Serve's handlers hang on its own logger, which is no parent of ours.
-    """
-    for name in ("model", "workers"):
-        logging.getLogger(name).parent = logging.getLogger("ray.serve")
 
 
 def end_with_parent(parent: int | None = None) -> None:

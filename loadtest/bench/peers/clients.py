@@ -2,12 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Protocol, Self
 
 import aiohttp
 import redis.asyncio
-from redis.exceptions import RedisError
 
 from loadtest.bench.peers.loop_peer import DECISIONS, FRAMES
 from loadtest.errors import LoadtestError
@@ -80,6 +78,7 @@ class _StreamClient:
         self._last: dict[str, Any] = dict.fromkeys(decisions, "0")
         self._waiting: dict[str, asyncio.Future[Decision]] = {}
         self._early: dict[str, Decision] = {}
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         self._client: Any = redis.asyncio.Redis.from_url(self._url, max_connections=1024)
@@ -87,12 +86,13 @@ class _StreamClient:
             newest = await self._client.xrevrange(name, count=1)
             self._last[name] = newest[0][0] if newest else "0"
         self._reading = asyncio.create_task(self._read())
+        self._reading.add_done_callback(self._read_no_more)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self._reading.cancel()
-        with suppress(asyncio.CancelledError, RedisError):
-            await self._reading
+        # Not cancelled: redis-py takes that for a broken line, and would go on.
+        self._is_closed = True
+        await asyncio.wait([self._reading])
         await self._client.aclose()
 
     async def decide(self, camera_id: str, fields: Mapping[bytes, bytes]) -> Decision:
@@ -111,7 +111,7 @@ class _StreamClient:
             self._waiting.pop(entry_id, None)
 
     async def _read(self) -> None:
-        while True:
+        while not self._is_closed:
             for name, rows in await self._client.xread(self._last, _PAGE, _BLOCK_MS):
                 self._last[name.decode()] = rows[-1][0]
                 for _, fields in rows:
@@ -120,6 +120,13 @@ class _StreamClient:
                         self._waiting[entry_id].set_result(decision)
                     else:
                         self._early[entry_id] = decision
+
+    def _read_no_more(self, reading: "asyncio.Task[None]") -> None:
+        """Let nobody wait for a decision that will not be read."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                error = NotThere(f"decisions can't be read: {reading.exception()!r}")
+                waiting.set_exception(error)
 
     def _frames(self, camera_id: str) -> str:
         raise NotImplementedError

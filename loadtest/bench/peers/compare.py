@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.material import encoded, key_file, sample_frames, signed
+from loadtest.bench.material import BEST, encoded, key_file, sample_frames, signed
 from loadtest.bench.peers.clients import HttpClient, LivegateClient, LoopClient, NotThere
 from loadtest.bench.peers.judging import SETTINGS
 from loadtest.bench.peers.process import Peer, started, wait_for
@@ -219,7 +219,7 @@ def bench_peers(
         PeersError: a peer does not answer.
     """
     samples = sample_frames(96)
-    frames = signed(samples, encoded(samples, "jpeg + pco"), 1 << 30)
+    frames = signed(samples, encoded(samples, BEST), 1 << 30)
     return asyncio.run(compare(peers, frames, turns, folder, tell))
 
 
