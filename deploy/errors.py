@@ -8,6 +8,7 @@
     +-- NoDeployment      deploy.local.home
     +-- AlreadyRuns       deploy.local.home
     +-- UserConfigError   deploy.local.home
+    +-- DocumentError     deploy.documents
     +-- ConfigError       deploy.local.config
     +-- PortTaken         deploy.local.ports
     +-- ServerFailed      deploy.local.server

@@ -32,6 +32,7 @@ from workers.replica.pipeline import Pipeline
 from workers.replica.process import prepare_process
 from workers.replica.progress import PipelineStalled
 from workers.replica.telemetry import Telemetry
+from workers.replica.tracing import open_traces
 from workers.settings import WorkerSettings
 from workers.stream.redis_stream import RedisStream
 from workers.wire.decision import pack_decision
@@ -73,12 +74,17 @@ class Worker:
         self._figures = Figures(settings.stream, replica, self._telemetry, self._now_ms)
         self._pipeline: Pipeline
         self._running: asyncio.Task[None] | None = None
-        self._lineup = Lineup(self._open_bundle, settings, self._telemetry, metrics)
+        traces = open_traces(settings.tracing, replica)
+        self._lineup = Lineup(self._open_bundle, settings, self._telemetry, metrics, traces)
         self._replica = replica
         verifier = self._keyring or AcceptUnsigned()
         self._ingress = Ingress(self._figures.servers, verifier, settings, self._stream.now_ms)
         self._local = Local(
-            self._now_ms, lambda: self._figures.backlog, replica_states, self._troubles
+            self._now_ms,
+            lambda: self._figures.backlog,
+            replica_states,
+            self._troubles,
+            self._lineup.status,
         )
         self._console = Console(Feed(settings.stream, self._local), settings.console.token_file)
 

@@ -4,6 +4,7 @@
     +-- PipelineStalled   workers.replica.pipeline
     +-- NotCommitted      workers.replica.pipeline
     +-- StreamError       workers.stream.redis_stream
+    +-- TracingError      workers.replica.tracing
     +-- FrameRefused      workers.wire.refusal
     +-- KeyFileError      workers.wire.keyring
     +-- KeyRefused        workers.wire.signing

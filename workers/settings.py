@@ -156,6 +156,18 @@ class ScalingSettings(Settings):
         return self
 
 
+class TracingSettings(Settings):
+    """Traces of frames for OpenTelemetry; needs the extra `tracing`.
+
+    Attributes:
+        endpoint: of a collector, OTLP over HTTP: http://HOST:4318/v1/traces; None: there are none.
+        share: of the frames, [0, 1].
+    """
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
+    share: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
 class WorkerSettings(Settings):
     """What the application does with the frames, and with how many replicas.
 
@@ -164,6 +176,7 @@ class WorkerSettings(Settings):
         ingress: what is taken by HTTP.
         scaling: how many replicas there are to be.
         console: who may see the console.
+        tracing: where traces of frames go.
         bundle: the model bundle: a name, a folder or a URL, see `workers/replica/bundles.py`.
         camera_keys: file of the cameras' keys; None only together with `allow_unsigned`.
         allow_unsigned: take frames without checking any signature. For the bench, never a door.
@@ -183,6 +196,7 @@ class WorkerSettings(Settings):
     ingress: IngressSettings = IngressSettings()
     scaling: ScalingSettings = ScalingSettings()
     console: ConsoleSettings = ConsoleSettings()
+    tracing: TracingSettings = TracingSettings()
     bundle: str = "rendered-small"
     camera_keys: Path | None = None
     allow_unsigned: bool = False

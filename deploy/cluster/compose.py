@@ -42,14 +42,23 @@ def project(image: str) -> dict[str, Any]:
                 "volumes": ["redis:/data", "./acl/users.acl:/etc/redis/users.acl:ro"],
                 **kept,
             },
+            # Holds the network that Livegate and Prometheus share, as a pod's does: metrics are on
+            # loopback. It outlives a restart of either.
+            "pod": {
+                "image": image,
+                "command": ["sleep", "infinity"],
+                "init": True,
+                "ports": [f"127.0.0.1:{_HTTP_PORT}:{_HTTP_PORT}"],
+                **kept,
+            },
             "livegate": {
                 "image": image,
-                "depends_on": ["redis"],
+                "depends_on": ["redis", "pod"],
+                "network_mode": "service:pod",
                 "command": [
                     *("livegate", "up", "--folder", "/data", "--redis", _URL),
                     *("--config", "/etc/livegate/ray_config.yaml"),
                 ],
-                "ports": [f"127.0.0.1:{_HTTP_PORT}:{_HTTP_PORT}"],
                 "volumes": ["livegate:/data", "./ray_config.yaml:/etc/livegate/ray_config.yaml:ro"],
                 "tmpfs": ["/tmp:size=4g,mode=1777"],  # noqa: S108 - of the container
                 "shm_size": "1g",
@@ -60,6 +69,8 @@ def project(image: str) -> dict[str, Any]:
             },
             "prometheus": {
                 "image": "prom/prometheus:v3.5.0",
+                "depends_on": ["pod"],
+                "network_mode": "service:pod",
                 "volumes": [
                     "prometheus:/prometheus",
                     "./prometheus.yml:/etc/prometheus/prometheus.yml:ro",
@@ -125,7 +136,7 @@ _PROMETHEUS = {
     "scrape_configs": [
         {
             "job_name": "livegate",
-            "static_configs": [{"targets": [f"livegate:{_METRICS_PORT}"]}],
+            "static_configs": [{"targets": [f"127.0.0.1:{_METRICS_PORT}"]}],
         }
     ],
 }
@@ -136,7 +147,7 @@ _DATASOURCE = {
             "name": "Prometheus",
             "type": "prometheus",
             "access": "proxy",
-            "url": "http://prometheus:9090",
+            "url": "http://pod:9090",
             "isDefault": True,
             "jsonData": {"timeInterval": "10s"},
         }

@@ -1,12 +1,12 @@
 """What a cluster needs to know beside the Serve config: typed, read from YAML, checked at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from deploy.documents import Document, DocumentError, Loc, read_document
 from deploy.errors import DeployError
 from workers.settings import ScalingSettings, Settings, problems_of
 from workers.wire.server_url import ServerUrlError, parse_server_url
@@ -232,34 +232,21 @@ def load_values(paths: Iterable[Path]) -> Values:
         ValuesError: a file can't be read, or a field breaks its rule.
     """
     merged: dict[str, Any] = {}
-    places: dict[tuple[str, ...], str] = {}
-    last = ""
+    documents = []
     for path in paths:
-        content, node = _read(path)
-        merged = _overlaid(merged, content)
-        _note_places(node, path, (), places)
-        last = str(path)
+        try:
+            document = read_document(path)
+        except DocumentError as error:
+            raise ValuesError(str(error)) from error
+        for loc in document.duplicates():
+            raise ValuesError(f"{_where([document], loc)}stands twice: keep one")
+        merged = _overlaid(merged, document.content)
+        documents.append(document)
     try:
         return Values.model_validate(merged)
     except ValidationError as error:
-        lines = [_line(loc, what, places, last) for loc, what in problems_of(error)]
+        lines = [f"{_where(documents, loc)}{what}" for loc, what in problems_of(error)]
         raise ValuesError("\n".join(dict.fromkeys(lines))) from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], yaml.Node]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValuesError(f"{path}: can't be read: {getattr(error, 'strerror', error)}") from error
-    try:
-        content, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f":{mark.line + 1}"
-        raise ValuesError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(content, dict) or node is None:
-        raise ValuesError(f"{path}: must be a mapping of values")
-    return content, node
 
 
 def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,26 +258,17 @@ def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def _note_places(
-    node: yaml.Node, path: Path, loc: tuple[str, ...], places: dict[tuple[str, ...], str]
-) -> None:
-    """Note where each field stands; of one that stands in several files, the last counts."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen = set()
-    for key, value in node.value:
-        inner = (*loc, str(key.value))
-        if inner in seen:
-            name = ".".join(inner)
-            raise ValuesError(f"{path}:{key.start_mark.line + 1}: {name}: stands twice: keep one")
-        seen.add(inner)
-        places[inner] = f"{path}:{key.start_mark.line + 1}"
-        _note_places(value, path, inner, places)
+def _where(documents: Sequence[Document], loc: Loc) -> str:
+    """Return "file:line: field: " of a field; of one that stands in several files, the last counts.
 
-
-def _line(
-    loc: tuple[str | int, ...], what: str, places: Mapping[tuple[str, ...], str], last: str
-) -> str:
-    names = tuple(map(str, loc))
-    place = next((places[names[:n]] for n in range(len(names), 0, -1) if names[:n] in places), last)
-    return f"{place}: {'.'.join(names)}: {what}" if names else f"{place}: {what}"
+    What stands in none is missing where the thing around it is.
+    """
+    steps = [each.found(loc)[0] for each in documents]
+    most = max(steps, default=0)
+    if not most:
+        place = str(documents[-1].path) if documents else ""
+    else:
+        found = documents[max(index for index, each in enumerate(steps) if each == most)]
+        place = f"{found.path}:{found.line(loc)}"
+    name = ".".join(map(str, loc))
+    return f"{place}: {name}: " if name else f"{place}: "

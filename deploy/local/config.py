@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from deploy.documents import Document, DocumentError, Loc, read_document
 from deploy.errors import DeployError
 from deploy.local.environment import import_ray
 from workers.settings import LiveSettings, StreamSettings, WorkerSettings, problems_of
@@ -48,11 +48,10 @@ _INSTEAD = {
     "num_replicas": "set args.scaling.min_replicas and max_replicas to it",
 }
 
-_Loc = tuple[str | int, ...]
-_Problem = tuple[_Loc, str]
-_APPLICATION: _Loc = ("applications", 0)
-_ARGS: _Loc = (*_APPLICATION, "args")
-_USER_CONFIG: _Loc = (*_APPLICATION, "deployments", 0, "user_config")
+_Problem = tuple[Loc, str]
+_APPLICATION: Loc = ("applications", 0)
+_ARGS: Loc = (*_APPLICATION, "args")
+_USER_CONFIG: Loc = (*_APPLICATION, "deployments", 0, "user_config")
 
 
 class ConfigError(DeployError):
@@ -73,7 +72,7 @@ class ServeConfig:
         logging: Serve's logging, of its own processes; None: Serve's default.
         application_logging: the application's.
         options: of the deployment, without its autoscaling.
-        node: the file as YAML sees it, with its lines.
+        document: the file as YAML sees it, with its lines.
     """
 
     path: Path
@@ -85,7 +84,7 @@ class ServeConfig:
     logging: dict[str, Any] | None
     application_logging: dict[str, Any] | None
     options: dict[str, Any]
-    node: yaml.Node
+    document: Document
 
     @property
     def http_url(self) -> str:
@@ -99,7 +98,7 @@ class ServeConfig:
 
     def where(self, *loc: str | int) -> str:
         """Return "file:line: field" of a field, for an error that is found later."""
-        return _where(self.path, self.node, loc)
+        return _where(self.document, loc)
 
     def with_args(self, **changes: Any) -> "ServeConfig":  # noqa: ANN401 - of any setting
         """Return this config with other values for some of its `args`."""
@@ -129,15 +128,20 @@ def load_config(path: Path = CONFIG) -> ServeConfig:
     Raises:
         ConfigError: it is missing, or can't be honoured as it stands.
     """
-    node, content = _read(path)
-    problems = _duplicates(node, (), set()) + _not_honoured(content)
+    try:
+        document = read_document(path)
+    except DocumentError as error:
+        raise ConfigError(f"{error}: not a Serve config") from error
+    content = document.content
+    problems = [(loc, "stands twice: keep one") for loc in document.duplicates()]
+    problems += _not_honoured(content)
     if not problems:
         schema, problems = _parse(content)
     if not problems:
         problems = _rules(content, schema)
     if problems:
-        problems.sort(key=lambda problem: _line(node, problem[0]))
-        lines = dict.fromkeys(f"{_where(path, node, loc)}: {what}" for loc, what in problems)
+        problems.sort(key=lambda problem: document.line(problem[0]))
+        lines = dict.fromkeys(f"{_where(document, loc)}: {what}" for loc, what in problems)
         raise ConfigError("\n".join(lines))
     application = content["applications"][0]
     (options,) = application.get("deployments") or [{}]
@@ -151,44 +155,8 @@ def load_config(path: Path = CONFIG) -> ServeConfig:
         logging=content.get("logging_config"),
         application_logging=application.get("logging_config"),
         options={name: value for name, value in options.items() if name != "name"},
-        node=node,
+        document=document,
     )
-
-
-def _read(path: Path) -> tuple[yaml.Node, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: can't be read: {getattr(error, 'strerror', error)}") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f":{mark.line + 1}"
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(content, dict) or node is None:
-        raise ConfigError(f"{path}: not a Serve config: must be a mapping with `applications`")
-    return node, content
-
-
-def _duplicates(node: yaml.Node, loc: _Loc, seen: set[int]) -> list[_Problem]:
-    """Find keys that stand twice in a mapping: YAML would take the last one and say nothing."""
-    if id(node) in seen:  # an alias
-        return []
-    seen.add(id(node))
-    found: list[_Problem] = []
-    if isinstance(node, yaml.MappingNode):
-        names: set[str] = set()
-        for key, value in node.value:
-            if key.value in names:
-                found.append(((*loc, key.value), "stands twice: keep one"))
-            names.add(key.value)
-            found += _duplicates(value, (*loc, key.value), seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            found += _duplicates(value, (*loc, index), seen)
-    return found
 
 
 def _not_honoured(content: dict[str, Any]) -> list[_Problem]:
@@ -213,7 +181,7 @@ def _not_honoured(content: dict[str, Any]) -> list[_Problem]:
     return found
 
 
-def _keys_of(mapping: Any, loc: _Loc, place: str) -> list[_Problem]:  # noqa: ANN401 - of a file
+def _keys_of(mapping: Any, loc: Loc, place: str) -> list[_Problem]:  # noqa: ANN401 - of a file
     if mapping is None and loc:
         return []
     if not isinstance(mapping, dict):
@@ -275,28 +243,7 @@ def _rules(content: dict[str, Any], schema: Any) -> list[_Problem]:  # noqa: ANN
     return found
 
 
-def _where(path: Path, node: yaml.Node, loc: _Loc) -> str:
+def _where(document: Document, loc: Loc) -> str:
     inner = loc[2:] if loc[:2] == _APPLICATION else loc
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inner)
-    return f"{path}:{_line(node, loc)}" + (f": {field.lstrip('.')}" if field else "")
-
-
-def _line(node: yaml.Node, loc: _Loc) -> int:
-    """Return the line of a field, or of the nearest thing around it that is in the file."""
-    line = node.start_mark.line
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            # The last, as YAML does: of a key that stands twice it is the second that surprises.
-            found = [(key, value) for key, value in node.value if key.value == part]
-            if not found:
-                break
-            key, node = found[-1]
-            line = key.start_mark.line
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            if part >= len(node.value):
-                break
-            node = node.value[part]
-            line = node.start_mark.line
-        else:
-            break
-    return line + 1
+    return f"{document.path}:{document.line(loc)}" + (f": {field.lstrip('.')}" if field else "")

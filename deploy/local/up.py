@@ -60,7 +60,7 @@ def run_deployment(
         if wanted is not None:
             config = config.with_user_config(wanted)
         config = _checked(config, home)
-        check_port("metrics", "0.0.0.0", metrics_port, "choose another one with --metrics-port")  # noqa: S104 - Ray's
+        check_port("metrics", "127.0.0.1", metrics_port, "choose another one with --metrics-port")
         server = None
         if embedded is not None:
             host, port = embedded

@@ -35,12 +35,14 @@ class Local:
         backlog: of all partitions, as it was last read.
         replicas: by state, as Serve names them.
         troubles: what stands in the way, in words.
+        lineup: what judges in the replica that answers: `model`, `runs_on`, `candidate`.
     """
 
     now_ms: Callable[[], int]
     backlog: Callable[[], Backlog]
     replicas: Callable[[], dict[str, int]]
     troubles: Callable[[], list[str]]
+    lineup: Callable[[], dict[str, str]]
 
 
 class Feed:
@@ -77,6 +79,7 @@ class Feed:
             yield {
                 **self._board.changes(since_ms, now_ms),
                 "states": self._states,
+                "lineup": self._local.lineup(),
                 "troubles": self._local.troubles(),
             }
             since_ms = now_ms

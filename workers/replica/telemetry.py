@@ -104,8 +104,7 @@ class Telemetry:
         self.tally: Tally[str] = Tally()
         self._started_at_s = time.monotonic()
         self._cameras: set[str] = set()
-        self._model = ""
-        self._candidate: str | None = None
+        self._infos: list[tuple[Any, dict[str, str]]] = []
         self._version = version("livegate")
         self._decisions = metrics.Counter(
             "livegate_decisions_total", "Committed decisions.", ("outcome", "reason")
@@ -150,7 +149,9 @@ class Telemetry:
             ("figure",),
         )
         self._bundle = metrics.Gauge(
-            "livegate_bundle_info", "1 for the bundle that this replica judges with.", ("model",)
+            "livegate_bundle_info",
+            "1 for the bundle that this replica judges with, and what runs its network.",
+            ("model", "runs_on"),
         )
         self._tried = metrics.Gauge(
             "livegate_candidate_info", "1 for the bundle that is tried beside it.", ("model",)
@@ -175,12 +176,13 @@ class Telemetry:
         for counter in (self._refused, self._reclaimed, self._dead):
             begin(counter, {})
 
-    def serves(self, model_id: str, candidate: str | None = None) -> None:
-        """Note which bundle judges from now on, and which one is tried beside it."""
-        for gauge, before in ((self._bundle, self._model), (self._tried, self._candidate)):
-            if before:
-                gauge.set(0, {"model": before})
-        self._model, self._candidate = model_id, candidate
+    def serves(self, model_id: str, runs_on: str, candidate: str | None = None) -> None:
+        """Note which bundle judges from now on, on what, and which one is tried beside it."""
+        for gauge, tags in self._infos:
+            gauge.set(0, tags)
+        self._infos = [(self._bundle, {"model": model_id, "runs_on": runs_on})]
+        if candidate:
+            self._infos.append((self._tried, {"model": candidate}))
 
     def committed(self, decisions: Sequence[Decision]) -> None:
         """Count decisions that became visible at once.
@@ -258,9 +260,8 @@ class Telemetry:
         for name, value in values.items():
             self._gauges[name].set(value)
         self._build.set(1, {"version": self._version})
-        for gauge, model in ((self._bundle, self._model), (self._tried, self._candidate)):
-            if model:
-                gauge.set(1, {"model": model})
+        for gauge, tags in self._infos:
+            gauge.set(1, tags)
 
     def figures(self) -> dict[str, float]:
         """Return counts since the start, uptime and service rate, for `status`."""

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from deploy.cluster.compose import SECRETS
 from deploy.commands import main as cli
 from deploy.local.config import load_config
+from deploy.local.ports import METRICS_PORT
 from tests.deploy.watch.prometheus import promtool
 
 
@@ -27,6 +28,15 @@ def test_each_part_of_the_project_takes_its_files(tmp_path: Path) -> None:
             assert known, volume
         assert service["read_only"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    # Ray's metrics are on loopback: who reads them shares it.
+    scraped = yaml.safe_load((tmp_path / "prometheus.yml").read_text())["scrape_configs"]
+    assert scraped[0]["static_configs"][0]["targets"] == [f"127.0.0.1:{METRICS_PORT}"]
+    networks = {name: each.get("network_mode") for name, each in project["services"].items()}
+    assert networks["livegate"] == networks["prometheus"] == "service:pod"
+    assert {name for name, each in project["services"].items() if "ports" in each} == {
+        "pod",
+        "grafana",
+    }
     for secret in project["secrets"].values():
         assert (tmp_path / secret["file"]).exists()
     config = load_config(tmp_path / "ray_config.yaml")

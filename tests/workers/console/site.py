@@ -28,6 +28,7 @@ from workers.wire import keys
 from workers.wire.decision import Decision, Outcome, Reason, pack_decision
 
 SEED = 7
+LINEUP = {"model": "site-7@17b8e32e7c9f", "runs_on": "graph on cpu", "candidate": ""}
 
 
 def now_ms() -> int:
@@ -126,7 +127,7 @@ def serving(url: str, token_file: Path | None = None, partitions: int = 4) -> It
         return Backlog(waiting + 6, 6, int(time.monotonic() - started), now_ms(), now_ms())
 
     settings = StreamSettings(url=url, partitions=partitions)
-    local = Local(now_ms, backlog, lambda: {"RUNNING": 3}, list)
+    local = Local(now_ms, backlog, lambda: {"RUNNING": 3}, list, lambda: LINEUP)
     console = Console(Feed(settings, local), token_file)
     app = FastAPI(openapi_url=None)
 

@@ -140,9 +140,9 @@ def test_a_camera_that_proves_nothing_gets_no_series(
 def test_a_bundle_that_was_replaced_is_told_no_longer(
     backend: Backend, telemetry: Telemetry
 ) -> None:
-    telemetry.serves("old@1", "new@2")
+    telemetry.serves("old@1", "graph on cpu", "new@2")
     telemetry.gauge({})
-    telemetry.serves("new@2")
+    telemetry.serves("new@2", "eager on cpu")
     telemetry.gauge({})
     for gauge, wanted in (("bundle", {"old@1": 0, "new@2": 1}), ("candidate", {"new@2": 0})):
         told = {

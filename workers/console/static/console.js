@@ -125,6 +125,8 @@ function drawFacts(update) {
   const shorter = (name) => name.split("-")[0].split("#").at(-1);
   bars($("replicas"), replicas.slice(0, 6).map(([name, rate]) => [name, rate, shorter(name)]), (rate) => rate.toFixed(1));
   bars($("models"), Object.entries(update.models).slice(0, 4), String);
+  const { runs_on: runsOn, candidate } = update.lineup ?? {};
+  set($("lineup"), [runsOn, candidate && `${candidate} is tried beside it`].filter(Boolean).join(" · "));
   const states = Object.entries(update.states);
   set($("now-replicas"), states.length ? states.map(([state, count]) => `${count} ${state.toLowerCase()}`).join(", ") : "–");
   $("troubles").replaceChildren(...update.troubles.map((text) => make("li", "", text)));
