@@ -135,6 +135,18 @@ async def test_one_that_dies_on_a_frame_is_counted_and_begins_anew(
     assert not [each for each in descendants(os.getpid()) if "shadow_process" in each.title]
 
 
+async def test_one_that_is_ended_has_not_failed_on_its_frame(bench: Bench) -> None:
+    async with shadowed(bench) as (replica, tally):
+        bench.add()
+        await until(lambda: tally.counts)
+        (process,) = [each for each in descendants(os.getpid()) if "shadow_process" in each.title]
+        os.kill(process.pid, signal.SIGSTOP)
+        bench.add()
+        shadow: Any = replica.on_judged
+        await until(lambda: len(bench.decisions) == 2 and not shadow.__self__._waiting)
+    assert "dropped:failed" not in tally.counts
+
+
 async def test_a_candidate_that_can_not_be_used_is_tried_again_and_hurts_nobody(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
