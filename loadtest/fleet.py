@@ -92,7 +92,9 @@ class Fleet:
         except BaseException:
             await self.__aexit__()
             raise
-        reading = read_decisions(self._decisions, after, self._decided, self._judged, self._error)
+        reading = read_decisions(
+            self._decisions, self._task.read_url, after, self._decided, self._judged, self._error
+        )
         self._reading = asyncio.create_task(reading)
         return self
 
@@ -159,9 +161,7 @@ class Fleet:
                     break
                 self._offer(self._cameras.next(next_s, self.now_s), now_s)
                 next_s = next(schedule, None)
-            self._copy(now_s)
             self._post(now_s)
-            self._check()
             wait_s = (now_s if next_s is None else next_s) - self.now_s
             await asyncio.sleep(min(max(wait_s, 0.0), _LOOK_S))
         end_s = self.now_s
@@ -185,9 +185,7 @@ class Fleet:
         best, since_s = -1, self.now_s
         while True:
             now_s = self.now_s
-            self._copy(now_s)
             self._post(now_s)
-            self._check()
             news = counts.said.total() + counts.statuses.total()
             if news != best:
                 best, since_s = news, now_s
@@ -207,14 +205,6 @@ class Fleet:
         for copy in self._cameras.copies(math.inf):
             self.book.drop(copy.number)
 
-    def _check(self) -> None:
-        if self._reading is not None and self._reading.done():
-            self._reading.result()
-
-    def _copy(self, now_s: float) -> None:
-        for due in self._cameras.copies(now_s):
-            self._offer(due, now_s)
-
     def _offer(self, due: Due, now_s: float) -> None:
         self.seen.lateness_ms.append((now_s - due.due_s) * 1000)
         partition = due.camera.partition
@@ -230,19 +220,27 @@ class Fleet:
         line.send(due.number, *due.fields())
 
     def _post(self, now_s: float) -> None:
-        """Hand over what can go out, and drop what is too old to be worth it."""
+        """Hand over what can go out, copies too, and drop what is too old to be worth it."""
+        if self._reading is not None and self._reading.done():
+            self._reading.result()
+        for due in self._cameras.copies(now_s):
+            self._offer(due, now_s)
         while self._reconnects_s and self._reconnects_s[0] <= now_s:
             self._reconnects_s.pop(0)
             for line in self._lines.values():
                 line.reconnect()
-        for partition, outbox in self._outboxes.items():
-            line = self._lines[partition]
-            while outbox and now_s - outbox[0].due_s > self._give_up_s:
-                self.book.drop(outbox.popleft().number)
-            if self._hold_until_s[partition] <= now_s:
-                while outbox and line.takes:
-                    self._send(line, outbox.popleft())
+        for partition, line in self._lines.items():
+            if self._outboxes[partition]:
+                self._empty(partition, now_s)
             line.flush()
+
+    def _empty(self, partition: int, now_s: float) -> None:
+        outbox, line = self._outboxes[partition], self._lines[partition]
+        while outbox and now_s - outbox[0].due_s > self._give_up_s:
+            self.book.drop(outbox.popleft().number)
+        if self._hold_until_s[partition] <= now_s:
+            while outbox and line.takes:
+                self._send(line, outbox.popleft())
 
     # --- what comes back ---
 
@@ -277,6 +275,7 @@ class Fleet:
         packed: bytes,
         signature: bytes | None,
         at_s: float,
+        inside_ms: int,
     ) -> None:
         camera = self._cameras.by_id.get(body["camera_id"] or "")
         if camera is None and body["camera_id"] is not None:
@@ -297,6 +296,8 @@ class Fleet:
         if number is not None:
             due_s = self.book.due_s(number)
             latency_s = self._note(number, said, at_s, body["timing_ms"])
+            if latency_s is not None:
+                self.seen.added_ms.append(latency_s * 1000 - inside_ms)
         self._on_decision(packed, due_s, latency_s)
 
     def _judged(self, packed: bytes) -> None:

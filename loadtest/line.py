@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from workers.stream.connection import Servers
 from workers.stream.failure import FAILURES, failure_of_answer
 from workers.wire import keys
-from workers.wire.server_url import parse_server_url
+from workers.wire.server_url import ServerUrl, parse_server_url
 
 _HIGH_WATER = 8 << 20
 _REPLY_S = 10.0
@@ -77,8 +77,7 @@ class FrameLine(asyncio.Protocol):
         self._servers = servers
         self._url = parse_server_url(url)
         self._stream = keys.frames(partition)
-        name = self._stream.encode()
-        self._head = b"*7\r\n$4\r\nXADD\r\n" + _bulk(name) + _bulk(b"*") + _bulk(b"f")
+        self._head = packed("XADD", self._stream, "*", "f").replace(b"*4", b"*7", 1)
         self._unsigned_head = self._head.replace(b"*7", b"*5", 1)
         self._on_added, self._on_failed = on_added, on_failed
         self._transport: asyncio.Transport | None = None
@@ -146,31 +145,9 @@ class FrameLine(asyncio.Protocol):
                 pause_s = min(2 * pause_s, _LAST_PAUSE_S)
 
     async def _open(self) -> None:
-        loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader()
-        server = await self._servers.of(self._stream)
-        # Also asks whether it answers: of a cluster whose map is old, another one has to be found.
-        await server.execute("PING")
-        options: dict[str, Any] = server.client.connection_pool.connection_kwargs
-        login = self._url.login.read()
-        self._greeting = bool(login)
-        if "path" in options:
-            await loop.create_unix_connection(lambda: self, options["path"])
-        else:
-            await loop.create_connection(
-                lambda: self, options["host"], options["port"], ssl=self._tls()
-            )
-        if login and self._transport is not None:
-            words = b"".join(_bulk(word.encode()) for word in ("AUTH", *login))
-            self._transport.write(b"*%d\r\n" % (1 + len(login)) + words)
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if not self._url.is_tls:
-            return None
-        context = ssl.create_default_context(cafile=self._url.tls.get("ssl_ca_certs"))
-        if "ssl_certfile" in self._url.tls:
-            context.load_cert_chain(self._url.tls["ssl_certfile"], self._url.tls["ssl_keyfile"])
-        return context
+        self._greeting = bool(self._url.login.read())
+        await connect_line(self._servers, self._url, self._stream, self)
 
     # What asyncio calls.
 
@@ -216,6 +193,7 @@ class FrameLine(asyncio.Protocol):
         if failure_of_answer(answer).is_transient or answer.startswith(("MOVED", "ASK")):
             self._on_failed(number, "", False)
             if answer.startswith(("MOVED", "ASK", "READONLY", "CLUSTERDOWN", "MASTERDOWN")):
+                self._servers.look_again()
                 self._broke(answer)
         else:
             self._on_failed(number, answer, False)
@@ -233,5 +211,41 @@ class FrameLine(asyncio.Protocol):
             self._on_failed(number, why, True)
 
 
-def _bulk(word: bytes) -> bytes:
-    return b"$%d\r\n" % len(word) + word + _CRLF
+async def connect_line(
+    servers: Servers, url: ServerUrl, key: str, protocol: asyncio.Protocol
+) -> None:
+    """Connect a protocol of our own to the server that has a key, and log in.
+
+    It is told of the answer to AUTH as of any other, where there is a login.
+
+    Raises:
+        redis.exceptions.RedisError: no server answers.
+        OSError: it can't be connected to.
+    """
+    loop = asyncio.get_running_loop()
+    server = await servers.of(key)
+    # Also asks whether it answers: of a cluster whose map is old, another one has to be found.
+    await server.execute("PING")
+    options: dict[str, Any] = server.client.connection_pool.connection_kwargs
+    if "path" in options:
+        transport, _ = await loop.create_unix_connection(lambda: protocol, options["path"])
+    else:
+        address = options["host"], options["port"]
+        transport, _ = await loop.create_connection(lambda: protocol, *address, ssl=_tls(url))
+    if login := url.login.read():
+        transport.write(packed("AUTH", *login))
+
+
+def packed(*words: str) -> bytes:
+    """Return a command as it goes over the line."""
+    bulks = (b"$%d\r\n%s\r\n" % (len(word), word) for word in map(str.encode, words))
+    return b"*%d\r\n" % len(words) + b"".join(bulks)
+
+
+def _tls(url: ServerUrl) -> ssl.SSLContext | None:
+    if not url.is_tls:
+        return None
+    context = ssl.create_default_context(cafile=url.tls.get("ssl_ca_certs"))
+    if "ssl_certfile" in url.tls:
+        context.load_cert_chain(url.tls["ssl_certfile"], url.tls["ssl_keyfile"])
+    return context

@@ -158,7 +158,12 @@ class _System:
         self._tasks.append(
             asyncio.create_task(
                 read_decisions(
-                    self._decisions, after, self._decided, lambda _: None, lambda _: None
+                    self._decisions,
+                    target.url,
+                    after,
+                    self._decided,
+                    lambda _: None,
+                    lambda _: None,
                 )
             )
         )

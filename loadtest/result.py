@@ -121,7 +121,7 @@ class Result:
         return "met" if self.is_met else "missed"
 
     def distribution(self, name: str) -> Distribution:
-        """Return a distribution: `steady`, `all`, `lateness`, `ack`, or one of a stage."""
+        """Return a distribution: `steady`, `all`, `lateness`, `ack`, `added`, or a stage's."""
         return Distribution(self.latency.get(name, ""))
 
     def to_json(self) -> dict[str, Any]:

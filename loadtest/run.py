@@ -84,7 +84,7 @@ class _Run:
         self, scenario: Scenario, target: Target, servers: Servers, tell: Callable[[Progress], None]
     ) -> None:
         self._scenario, self._target, self._servers, self._tell = scenario, target, servers, tell
-        self._names = ("steady", "all", "lateness", "ack", *STAGES)
+        self._names = ("steady", "all", "lateness", "ack", "added", *STAGES)
         self._distributions = {name: Distribution() for name in self._names}
         self._timeline: list[Second] = []
         self._faults: list[FaultLog] = []
@@ -202,6 +202,7 @@ class _Run:
             "all": np.concatenate([each.latency_ms for each in new]),
             "lateness": np.concatenate([each.lateness_ms for each in new]),
             "ack": np.concatenate([each.ack_ms for each in new]),
+            "added": np.concatenate([each.added_ms for each in new]),
             **{name: np.concatenate([each.stages_ms[name] for each in new]) for name in STAGES},
         }
         for name, several in values.items():
@@ -273,6 +274,9 @@ class _Run:
             "target": self._target.what,
             "models": sorted(self._models),
             "sender_rss_mb": [round(each.rss_mb, 1) for each in last],
+            "sender_us_a_frame": round(1e6 * sum(each.cpu_s for each in last) / account["due"], 1)
+            if account["due"]
+            else None,
             "book_mb": round(sum(each.book_bytes for each in last) / 2**20, 2),
         }
         if not is_whole:

@@ -1,7 +1,6 @@
 """What a sender sees in a second, until it tells its parent."""
 
 import os
-import resource
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +21,14 @@ class Seen:
     steady_ms: list[float] = field(default_factory=list)
     lateness_ms: list[float] = field(default_factory=list)
     ack_ms: list[float] = field(default_factory=list)
+    added_ms: list[float] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in STAGES})
     replicas: set[str] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
     errors: Counter[str] = field(default_factory=Counter)
 
-    def tick(self, book: Book, at_s: float, waiting: int, *, is_last: bool) -> Tick:
+    def tick(self, book: Book, at_s: float, cpu_s: float, waiting: int, *, is_last: bool) -> Tick:
         """Return all of it, and where the account stands."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
         return Tick(
             at_s=at_s,
             is_last=is_last,
@@ -38,6 +37,7 @@ class Seen:
             steady_ms=np.array(self.steady_ms, np.float32),
             lateness_ms=np.array(self.lateness_ms, np.float32),
             ack_ms=np.array(self.ack_ms, np.float32),
+            added_ms=np.array(self.added_ms, np.float32),
             stages_ms={name: np.array(each, np.float32) for name, each in self.stages_ms.items()},
             replicas=self.replicas,
             models=self.models,
@@ -45,7 +45,7 @@ class Seen:
             waiting=waiting,
             open=book.num_open,
             lost=len(book.lost()) if is_last else 0,
-            cpu_s=usage.ru_utime + usage.ru_stime,
+            cpu_s=cpu_s,
             rss_mb=rss_mb(os.getpid()),
             book_bytes=book.num_bytes,
         )

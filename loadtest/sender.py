@@ -7,6 +7,7 @@ import asyncio
 import gc
 import selectors
 import signal
+import time
 from multiprocessing.connection import Connection
 
 from loadtest.errors import LoadtestError
@@ -53,8 +54,9 @@ async def _send(task: Task, parent: Connection) -> None:
         gc.freeze()  # the stills: they need not be looked at again and again
         parent.send("ready")
         fleet.start_at(await asyncio.to_thread(parent.recv))
+        begin_cpu_s = time.process_time()
         loop.add_reader(parent.fileno(), told)
-        ticking = asyncio.create_task(_tick_on(fleet, parent))
+        ticking = asyncio.create_task(_tick_on(fleet, parent, begin_cpu_s))
         try:
             await fleet.play(fleet.schedule(), from_s=0.0)
             await fleet.settle(task.scenario.run.patience)
@@ -62,16 +64,17 @@ async def _send(task: Task, parent: Connection) -> None:
             loop.remove_reader(parent.fileno())
             ticking.cancel()
             await asyncio.wait([ticking])
-    parent.send(_tick(fleet, is_last=True))
+    parent.send(_tick(fleet, begin_cpu_s, is_last=True))
 
 
-async def _tick_on(fleet: Fleet, parent: Connection) -> None:
+async def _tick_on(fleet: Fleet, parent: Connection, begin_cpu_s: float) -> None:
     at_s = 0.0
     while True:
         at_s += _TICK_S
         await asyncio.sleep(max(0.0, at_s - fleet.now_s))
-        parent.send(_tick(fleet, is_last=False))
+        parent.send(_tick(fleet, begin_cpu_s, is_last=False))
 
 
-def _tick(fleet: Fleet, *, is_last: bool) -> Tick:
-    return fleet.take().tick(fleet.book, fleet.now_s, fleet.num_waiting, is_last=is_last)
+def _tick(fleet: Fleet, begin_cpu_s: float, *, is_last: bool) -> Tick:
+    cpu_s = time.process_time() - begin_cpu_s
+    return fleet.take().tick(fleet.book, fleet.now_s, cpu_s, fleet.num_waiting, is_last=is_last)

@@ -60,6 +60,8 @@ class Tick:
         steady_ms: the same, of those of the steady window.
         lateness_ms: from due to handed over, of all frames.
         ack_ms: from due to the entry id.
+        added_ms: of the latency, what was before the server had the frame and after it had the
+            decision, to a millisecond: the driver's own, and the line's.
         stages_ms: by stage, as the replicas say, of frames of the steady window.
         replicas: who decided.
         models: with what.
@@ -67,7 +69,7 @@ class Tick:
         waiting: frames in outboxes.
         open: frames acknowledged and not decided.
         lost: frames acknowledged and never decided: only in the last one.
-        cpu_s: processor time of this process so far.
+        cpu_s: processor time of this process since the start of the load.
         rss_mb: its memory.
         book_bytes: of that, the account's.
     """
@@ -79,6 +81,7 @@ class Tick:
     steady_ms: Values
     lateness_ms: Values
     ack_ms: Values
+    added_ms: Values
     stages_ms: dict[str, Values]
     replicas: set[str]
     models: set[str]

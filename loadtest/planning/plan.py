@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadtest.planning.inputs import Figure, Figures, Machine, PlanError
-from workers.autoscale import Load, replicas_needed
+from workers.autoscale import ArrivalRate, Load, replicas_needed
 from workers.settings import ScalingSettings, StreamSettings, WorkerSettings
 
 _MAX_PARTITIONS = 256
@@ -177,8 +177,12 @@ def _choice(wanted: Wanted, figures: Figures, machine: Machine, *, on_gpu: bool)
     scaling = ScalingSettings(
         min_replicas=_READERS, max_replicas=_MAX_REPLICAS, target_utilisation=wanted.utilisation
     )
-    in_flight = wanted.peak_fps * figures.of("base_ms") / 1000  # the policy counts them as backlog
-    replicas = replicas_needed(Load(wanted.peak_fps, round(in_flight), fps), scaling)
+    # As the policy sees it: what is in flight counts as backlog, and of a rate that goes up and
+    # down by chance what was highest of late.
+    held_ms = figures.of("base_ms") + wanted.utilisation * figures.of("batch_ms") / 2
+    by_chance_fps = math.sqrt(wanted.peak_fps / ArrivalRate.window_s)
+    in_flight = round(wanted.peak_fps * held_ms / 1000)
+    replicas = replicas_needed(Load(wanted.peak_fps + by_chance_fps, in_flight, fps), scaling)
     if replicas == _MAX_REPLICAS:
         raise PlanError(
             f"{work:,.0f} replicas' work is more than one deployment holds: plan several"

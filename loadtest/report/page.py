@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from loadtest.report.charts import PERCENTILE_TICKS, Chart, Series, percentile_x
+from loadtest.report.terminal import driver_line
 from loadtest.result import Result, Second
 from loadtest.task import STAGES
 
@@ -36,7 +37,7 @@ def page_of(result: Result) -> str:
         result=result,
         verdict=result.verdict,
         steady=steady,
-        lateness=result.distribution("lateness").summary(),
+        driver=driver_line(result),
         latency=latency_chart(result).svg(),
         timeline=[each.svg() for each in timeline_charts(result)],
         stages=stages_of(result),

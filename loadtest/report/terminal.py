@@ -66,6 +66,7 @@ def summarise(result: Result, console: Console) -> None:
         if steady[name] is not None
     )  # fmt: skip
     figures.add_row("latency, ms", percentiles or "nothing was decided")
+    figures.add_row("driver", driver_line(result))
     figures.add_row("goodput", f"{account['goodput_fps']} verdicts/s in time")
     names = ("due", "acknowledged", "dropped", "refused", "unknown", "decided", "lost", "doubled")
     figures.add_row("frames", ", ".join(f"{name} {account[name]}" for name in names))
@@ -74,6 +75,20 @@ def summarise(result: Result, console: Console) -> None:
     console.print(figures)
     for title, checks in (("promised", result.slo), ("believed", result.checks)):
         console.print(_checks(title, checks))
+
+
+def driver_line(result: Result) -> str:
+    """Return what the load itself was like: how late, how much of the latency is its own."""
+    lateness, added = result.distribution("lateness"), result.distribution("added")
+    parts = [f"sent late: p50 {_ms(lateness.at(50))}, p99 {_ms(lateness.at(99))} ms"]
+    parts.append(f"added with the line: p50 {_ms(added.at(50))}, p99 {_ms(added.at(99))} ms")
+    if (cpu_us := result.environment.get("sender_us_a_frame")) is not None:
+        parts.append(f"{cpu_us:g} us of processor time a frame")
+    return "; ".join(parts)
+
+
+def _ms(value_ms: float | None) -> str:
+    return "-" if value_ms is None else f"{value_ms:.1f}"
 
 
 def _checks(title: str, checks: list[Check]) -> Table:

@@ -161,6 +161,8 @@ class _Partition:
             else:
                 _, _, replica = heapq.heappop(self._busy)
                 replica.num_under_way = 0
+                if replica.held:  # what is read for the slots that are free now comes too late
+                    self._begin(replica, free_s)
                 self._read(replica, free_s)
 
     def _reader(self) -> _Replica | None:

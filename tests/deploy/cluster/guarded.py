@@ -7,8 +7,12 @@ from typing import Any
 
 from deploy.cluster.acl import Account
 from workers.stream.connection import connect
+from workers.wire import keys
 
 PARTITIONS = 4
+OWN = keys.partition_of("gate-1", PARTITIONS)
+OTHER = next(each for each in range(PARTITIONS) if each != OWN)
+FRAMES, DECISIONS, MINE = keys.frames(OWN), keys.decisions(OWN), f"livegate:{{{OWN}}}:decisions:"
 
 
 ACCOUNTS = [

@@ -195,7 +195,7 @@ def test_whatever_is_published_is_taken_or_refused_in_our_own_words(
         outbox.put(make_frame(planes, stamp, presentation_id, box))
 
 
-@given(ANYTHING, ANYTHING, st.sampled_from([jpeg, png]))
+@given(ANYTHING, ANYTHING, st.sampled_from([jpeg, png, pco]))
 def test_whatever_is_encoded_is_taken_or_refused_in_our_own_words(
     pixels: Any, option: Any, encode: Any
 ) -> None:

@@ -14,13 +14,14 @@ import pytest
 
 from deploy.local.processes import descendants
 from tests.workers import frames
-from tests.workers.replica.bench import Bench, NoMetrics, running
+from tests.workers.replica.bench import Bench, running
 from workers.replica import shadow as shadowing
 from workers.replica.models import is_in_share
 from workers.replica.pipeline import Pipeline
 from workers.replica.shadow import Shadow
 from workers.replica.shadow_process import judge
 from workers.replica.shadow_tally import ShadowTally, read_tally
+from workers.replica.telemetry import NoMetrics
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
