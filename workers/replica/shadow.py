@@ -100,8 +100,8 @@ class Shadow:
                 await self._work()
             except Exception as error:  # noqa: BLE001 - whatever it is, no decision depends on it
                 _log.error("the shadow has ended, and begins anew: %s", error)
-            self._waiting.clear()
             await asyncio.sleep(_RESTART_S)
+            self._forget_old()
 
     async def _work(self) -> None:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
@@ -121,7 +121,10 @@ class Shadow:
                 shown = await self._next()
                 try:
                     verdict = await _ask(process, shown.packed)
-                except BaseException:
+                except asyncio.CancelledError:  # whoever ends it does not wait for this frame
+                    self._drop(shown, "busy")
+                    raise
+                except Exception:
                     self._drop(shown, "failed")
                     raise
                 self._tally.compared(shown.decision, self.model, verdict)

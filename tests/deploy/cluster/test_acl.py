@@ -20,11 +20,11 @@ from tests.deploy.cluster.guarded import (
 )
 from tests.workers import frames
 from tests.workers.client.test_door import FRESH
-from tests.workers.replica.bench import NoMetrics
 from tests.workers.stream.cluster import started_cluster
 from workers.client.camera import Camera, Sent
 from workers.client.door import Door, follow, last_ids
 from workers.replica.shadow_tally import ShadowTally
+from workers.replica.telemetry import NoMetrics
 from workers.settings import StreamSettings
 from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import Servers, connect

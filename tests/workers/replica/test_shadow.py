@@ -14,13 +14,14 @@ import pytest
 
 from deploy.local.processes import descendants
 from tests.workers import frames
-from tests.workers.replica.bench import Bench, NoMetrics, running
+from tests.workers.replica.bench import Bench, running
 from workers.replica import shadow as shadowing
 from workers.replica.models import is_in_share
 from workers.replica.pipeline import Pipeline
 from workers.replica.shadow import Shadow
 from workers.replica.shadow_process import judge
 from workers.replica.shadow_tally import ShadowTally, read_tally
+from workers.replica.telemetry import NoMetrics
 from workers.settings import StreamSettings
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
@@ -133,6 +134,18 @@ async def test_one_that_dies_on_a_frame_is_counted_and_begins_anew(
         await until(lambda: sum(tally.counts.values()) == 3)
         assert len(bench.decisions) == 3
     assert not [each for each in descendants(os.getpid()) if "shadow_process" in each.title]
+
+
+async def test_one_that_is_ended_has_not_failed_on_its_frame(bench: Bench) -> None:
+    async with shadowed(bench) as (replica, tally):
+        bench.add()
+        await until(lambda: tally.counts)
+        (process,) = [each for each in descendants(os.getpid()) if "shadow_process" in each.title]
+        os.kill(process.pid, signal.SIGSTOP)
+        bench.add()
+        shadow: Any = replica.on_judged
+        await until(lambda: len(bench.decisions) == 2 and not shadow.__self__._waiting)
+    assert "dropped:failed" not in tally.counts
 
 
 async def test_a_candidate_that_can_not_be_used_is_tried_again_and_hurts_nobody(
