@@ -98,8 +98,8 @@ def swap(
     """Let a bundle take over in all replicas; if one of them refuses it, none judges with it."""
     from deploy.models.swap import swap as run
 
-    name, model = _checked(bundle, is_here=http is None)
     control, fleet = _deployment(folder, http, dashboard)
+    name, model = _checked(bundle, is_here=http is None)
     judges = run(control, fleet, name, model, typer.echo)
     typer.echo(f"all replicas judge with {judges}; back: livegate model rollback")
     if http is not None:
@@ -131,8 +131,8 @@ def shadow(
     """
     from deploy.models.trial import try_out
 
-    name, model = _checked(bundle, is_here=http is None)
     control, fleet = _deployment(folder, http, dashboard)
+    name, model = _checked(bundle, is_here=http is None)
     found = try_out(control, fleet, name, model, typer.echo, shadow=share)
     typer.echo(f"{found.replicas[0].candidate} is shown {share:.0%} of the frames")
 
@@ -153,8 +153,8 @@ def canary(
     """
     from deploy.models.trial import try_out
 
-    name, model = _checked(bundle, is_here=http is None)
     control, fleet = _deployment(folder, http, dashboard)
+    name, model = _checked(bundle, is_here=http is None)
     found = try_out(control, fleet, name, model, typer.echo, canary=share)
     typer.echo(f"{found.replicas[0].candidate} decides for {share:.0%} of the cameras")
 

@@ -60,7 +60,8 @@ class RayCluster:
     def start_head(self, temp: str) -> None:
         self._start(
             *("--head", f"--port={self._ports['gcs']}", f"--dashboard-port={self._ports['web']}"),
-            *("--dashboard-host=127.0.0.1", f"--ray-client-server-port={free_port()}"),
+            # Ray's client is not needed: none is started, and none can fail to start.
+            *("--dashboard-host=127.0.0.1", "--ray-client-server-port=0"),
             *(f"--temp-dir={temp}", "--num-cpus=0"),
         )
 
@@ -144,7 +145,12 @@ class RayCluster:
                 command, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
         self.nodes[""] = process  # to be ended, if it gets no further
-        (name,) = until(lambda: self._alive() - before, 600)
+
+        def is_there() -> set[str]:
+            assert process.poll() is None, f"a node ended: see {log.name}"
+            return self._alive() - before
+
+        (name,) = until(is_there, 600)
         self.nodes[name] = self.nodes.pop("")
 
 

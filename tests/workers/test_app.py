@@ -11,17 +11,9 @@ from model.errors import ModelError
 from model.serving.bundle import save_bundle
 from tests.bundles import random_bundle
 from workers import app
+from workers.replica.telemetry import NoMetrics
 from workers.settings import StreamSettings, WorkerSettings
 from workers.stream.layout import StreamError
-
-
-class NoMetrics:
-    """A metrics backend that keeps nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: SimpleNamespace(
-            inc=lambda *_, **__: None, set=lambda *_: None, observe=lambda *_: None
-        )
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _STAGES = ("queue", "decode", "batch", "infer", "commit")
-_NS_PER_MS = 1_000_000
 
 
 class TracingError(WorkerError):
@@ -127,4 +126,4 @@ def _attributes(decision: Decision) -> dict[str, Any]:
 
 
 def _ns(at_ms: float) -> int:
-    return int(at_ms * _NS_PER_MS)
+    return round(at_ms * 1000) * 1000  # a float holds microseconds of this century, not their parts
