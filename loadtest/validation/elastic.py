@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadtest.validation.messages import Asked, ElasticSettings
 from model.data.planes import Planes
 from model.serving.predictor import Prediction
 from workers.autoscale import ArrivalRate, Load, Scaler
 from workers.replica.pipeline import Pipeline
 from workers.replica.process import end_with_parent
 from workers.replica.telemetry import NoMetrics, Telemetry
-from workers.settings import Settings, WorkerSettings
 from workers.stream.backlog import read_backlog, total
 from workers.stream.connection import connect
 from workers.stream.failure import FAILURES
@@ -30,45 +30,6 @@ from workers.stream.redis_stream import RedisStream
 from workers.testing import ConstantPredictor
 from workers.wire.keyring import Keyring
 from workers.wire.signing import AcceptUnsigned
-
-
-class ElasticSettings(Settings):
-    """What is run.
-
-    Attributes:
-        settings: of the replicas, and of their scaling.
-        batch_ms: how long the network takes for a micro-batch, by size, from 1.
-        cold_s: how long a replica takes from when it is wanted until it reads.
-        start: replicas to begin with.
-    """
-
-    settings: WorkerSettings
-    batch_ms: tuple[float, ...]
-    cold_s: float
-    start: int
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the policy knew, and what it said.
-
-    Attributes:
-        at_s: monotonic.
-        ready: replicas that have decided something.
-        wanted: replicas that there are to be.
-        arrival_fps: as the policy sees it.
-        backlog: entries in the streams.
-        service_fps: of a replica, as they report it.
-        cold_s: from when a replica was wanted until it decided, mean of all so far; None: of none.
-    """
-
-    at_s: float
-    ready: int
-    wanted: int
-    arrival_fps: float
-    backlog: int
-    service_fps: float
-    cold_s: float | None
 
 
 @dataclass

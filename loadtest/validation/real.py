@@ -19,7 +19,7 @@ from loadtest.result import Result
 from loadtest.run import run_scenario
 from loadtest.scenario.scenario import Scenario
 from loadtest.target import Target
-from loadtest.validation.elastic import Asked, ElasticSettings
+from loadtest.validation.messages import Asked, ElasticSettings
 from workers.settings import ScalingSettings, StreamSettings, WorkerSettings
 
 

@@ -10,9 +10,8 @@ import sys
 import threading
 
 import ray
+from fastapi import Request, Response
 from ray import serve
-from starlette.requests import Request
-from starlette.responses import Response
 
 from loadtest.bench.peers.judging import SETTINGS, WAIT_S, FrameJudge, Opened, settings
 
