@@ -9,7 +9,6 @@ status 1 if a frame was lost or decided twice, or if too few replicas ran.
 
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,18 +19,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from deploy.cluster.acl import Account, write_acl
 from deploy.cluster.kuberay import serve_config
-from deploy.cluster.kubernetes import server_conf
 from deploy.cluster.values import VALUES, load_values
 from deploy.local.config import CONFIG
-from deploy.local.ports import free_port
 from tests.bundles import write_random_bundle
+from tests.deploy.cluster.managed import managed_server
 from tests.e2e.deployment import Watched
 from tests.nodes.ray_nodes import RayCluster, ray_cluster
 from tests.workers.frames import planes
 from tests.workers.stream.cluster import until as is_seen
-from tests.workers.stream.redis_server import Certificates
 from workers.client.camera import Camera
 from workers.wire.keyring import write_keys
 from workers.wire.signing import new_key
@@ -61,75 +57,37 @@ def main() -> int:
 async def _run(folder: Path) -> dict[str, Any]:
     cameras = {**{f"gate-{number}": new_key() for number in range(4)}, BY_HTTP: new_key()}
     write_keys(folder / "keys.json", cameras)
-    server, urls = start_server(folder)
     changes: dict[str, Change] = {}
-    try:
-        with ray_cluster(folder / "first", 2, 2) as first:
-            assert first.is_closed_to("0" * 64)
-            await deploy(first, config_of(folder, urls["worker"], first))
-            watched = Watched(urls["admin"], 4, folder / "keys.json")
-            async with watched.fleet:
-                tell("redeploying")
-                changes["redeployment"] = await under_load(
-                    watched, first, lambda: redeployed(first, folder, urls["worker"])
+    with managed_server(folder, 4) as urls, ray_cluster(folder / "first", 2, 2) as first:
+        assert first.is_closed_to("0" * 64)
+        await deploy(first, config_of(folder, urls["worker"], first))
+        watched = Watched(urls["admin"], 4, folder / "keys.json")
+        async with watched.fleet:
+            tell("redeploying")
+            changes["redeployment"] = await under_load(
+                watched, first, lambda: redeployed(first, folder, urls["worker"])
+            )
+            tell("killing a node")
+            changes["node killed"] = await under_load(watched, first, lambda: node_killed(first))
+            posted = await asyncio.to_thread(posts, first, cameras[BY_HTTP])
+            tell("starting a second cluster")
+            with ray_cluster(folder / "second", 2) as second:
+                tell("rolling out")
+                changes["rollout"] = await under_load(
+                    watched, second, lambda: rolled_out(first, second, folder, urls["worker"])
                 )
-                tell("killing a node")
-                changes["node killed"] = await under_load(
-                    watched, first, lambda: node_killed(first)
-                )
-                posted = await asyncio.to_thread(posts, first, cameras[BY_HTTP])
-                tell("starting a second cluster")
-                with ray_cluster(folder / "second", 2) as second:
-                    tell("rolling out")
-                    changes["rollout"] = await under_load(
-                        watched, second, lambda: rolled_out(first, second, folder, urls["worker"])
-                    )
-                    posted += await asyncio.to_thread(posts, second, cameras[BY_HTTP])
-                    await watched.assert_exactly_once()
-            counts = watched.counts
-            return {
-                "acknowledged": sum(
-                    count
-                    for (_, status), count in counts.statuses.items()
-                    if status == "acknowledged"
-                ),
-                "decided": watched.num_decided,
-                "reasons": sorted(watched.reasons()),
-                "lost": len(watched.fleet.book.lost()),
-                "doubled": counts.doubled,
-                "by_http": posted,
-                "changes": {name: each._asdict() for name, each in changes.items()},
-            }
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def start_server(folder: Path) -> tuple["subprocess.Popen[bytes]", dict[str, str]]:
-    """Start Redis as it is rendered: TLS alone, the generated ACL; return its URL for each role."""
-    certificates = Certificates(folder)
-    certificate, key = certificates.issue("server")
-    write_acl(folder / "acl", [Account("worker"), Account("admin")], 4)
-    port = free_port()
-    conf = server_conf(load_values([VALUES]))
-    for path, here in {
-        "/etc/redis/acl/users.acl": folder / "acl" / "users.acl",
-        "/etc/redis/tls/tls.crt": certificate,
-        "/etc/redis/tls/tls.key": key,
-        "/etc/redis/tls/ca.crt": certificates.ca,
-        "/data": folder,
-        "tls-port 6379": f"tls-port {port}",
-    }.items():
-        conf = conf.replace(path, str(here))
-    (folder / "redis.conf").write_text(conf + "bind 127.0.0.1\n")
-    with (folder / "redis.log").open("w") as log:
-        server = subprocess.Popen(["redis-server", str(folder / "redis.conf")], stdout=log)
-    urls = {
-        role: f"rediss://livegate-{role}@127.0.0.1:{port}/0?ssl_ca_certs={certificates.ca}"
-        f"&password_file={folder / 'acl' / f'livegate-{role}.password'}"
-        for role in ("worker", "admin")
-    }
-    return server, urls
+                posted += await asyncio.to_thread(posts, second, cameras[BY_HTTP])
+                await watched.assert_exactly_once()
+        counts = watched.counts
+        return {
+            "acknowledged": counts.statuses["steady", "acknowledged"],
+            "decided": watched.num_decided,
+            "reasons": sorted(watched.reasons()),
+            "lost": len(watched.fleet.book.lost()),
+            "doubled": counts.doubled,
+            "by_http": posted,
+            "changes": {name: each._asdict() for name, each in changes.items()},
+        }
 
 
 def config_of(folder: Path, url: str, cluster: RayCluster, **changes: Any) -> dict[str, Any]:

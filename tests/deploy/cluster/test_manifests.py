@@ -1,8 +1,6 @@
 """Manifests: what is rendered passes, and what would go wrong on a cluster is told before."""
 
 import copy
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,20 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 import yaml
 from typer.testing import CliRunner
 
-from deploy.cluster.acl import Account, write_acl
 from deploy.cluster.check import ManifestError, check_manifests
-from deploy.cluster.kubernetes import server_conf
 from deploy.cluster.manifests import render_manifests
 from deploy.cluster.values import VALUES, ValuesError, load_values
 from deploy.commands import main as cli
 from deploy.local.config import CONFIG
-from deploy.local.ports import free_port
-from tests.workers.stream.cluster import until
-from tests.workers.stream.redis_server import Certificates
+from tests.deploy.cluster.managed import managed_server
 from workers.settings import StreamSettings
 from workers.stream.redis_stream import RedisStream
 
@@ -266,53 +259,9 @@ def test_nothing_is_written_where_values_are_wrong(tmp_path: Path) -> None:
 
 
 async def test_the_managed_server_starts_and_takes_a_replica(tmp_path: Path) -> None:
-    """Its own configuration on a real Redis: TLS alone, the generated ACL, no findings."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        tell = pytest.fail if os.environ.get("CI") else pytest.skip
-        tell("no redis-server here: apt-get install redis-server")
-    certificates = Certificates(tmp_path)
-    certificate, key = certificates.issue("server")
-    write_acl(tmp_path / "acl", [Account("worker"), Account("admin")], 2)
-    port = free_port()
-    conf = server_conf(load_values([VALUES]))
-    for path, here in {
-        "/etc/redis/acl/users.acl": tmp_path / "acl" / "users.acl",
-        "/etc/redis/tls/tls.crt": certificate,
-        "/etc/redis/tls/tls.key": key,
-        "/etc/redis/tls/ca.crt": certificates.ca,
-        "/data": tmp_path,
-        "tls-port 6379": f"tls-port {port}",
-    }.items():
-        conf = conf.replace(path, str(here))
-    (tmp_path / "redis.conf").write_text(conf + "bind 127.0.0.1\n")
-    process = _started(binary, tmp_path)
-    try:
-        with redis.Redis("127.0.0.1", port, ssl=True, ssl_ca_certs=str(certificates.ca)) as anyone:
-            until(lambda: _refuses(anyone))
-        password = tmp_path / "acl" / "livegate-worker.password"
-        url = (
-            f"rediss://livegate-worker@127.0.0.1:{port}/0?ssl_ca_certs={certificates.ca}"
-            f"&password_file={password}"
-        )
-        stream = RedisStream(StreamSettings(url=url, partitions=2), "replica")
+    """Its own configuration on a real Redis has no findings."""
+    with managed_server(tmp_path, 2) as urls:
+        stream = RedisStream(StreamSettings(url=urls["worker"], partitions=2), "replica")
         await stream.join()
         assert stream.findings == []
         await stream.leave()
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _started(binary: str, folder: Path) -> "subprocess.Popen[bytes]":
-    with (folder / "log").open("w") as log:
-        return subprocess.Popen([binary, str(folder / "redis.conf")], stdout=log)
-
-
-def _refuses(client: "redis.Redis[bytes]") -> bool:
-    """Say whether the server is there and lets nobody in without an account."""
-    try:
-        client.ping()
-    except redis.AuthenticationError:
-        return True
-    return False
