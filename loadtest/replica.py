@@ -1,8 +1,9 @@
 """One replica as a process of its own, without Ray: the real stream, pipeline and engine.
 
-    python -m loadtest.replica SETTINGS NAME
+    python -m loadtest.replica SETTINGS NAME [PARENT]
 
-SETTINGS is JSON of `WorkerSettings`; the bundle `instant` stands for a network that takes a
+SETTINGS is JSON of `WorkerSettings`, PARENT the process whose end ends this one (by default the one
+that is its parent when it looks); the bundle `instant` stands for a network that takes a
 millisecond a frame. SIGTERM drains, SIGHUP swaps the model for itself; a pipeline that makes no
 headway ends the process, as Serve would end it.
 """
@@ -91,7 +92,8 @@ async def _run(settings: WorkerSettings, name: str, predictor_of: PredictorOf) -
 def main(predictor_of: PredictorOf = _predictor) -> None:
     """Work until SIGTERM, as the command line says, or until who has started it is gone."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be followed
-    end_with_parent()
+    # Who has started it may have ended before this line: then there is nobody to look after it.
+    end_with_parent(int(sys.argv[3]) if len(sys.argv) > 3 else None)
     settings = WorkerSettings.model_validate_json(sys.argv[1])
     asyncio.run(_run(settings, sys.argv[2], predictor_of))
 

@@ -32,7 +32,7 @@ class Stack:
     Attributes:
         endings: how many replicas have ended so far, by exit status; negative: by that signal.
         num_started: replicas so far.
-        module: that a replica runs, with its settings and its name as arguments.
+        module: that a replica runs; its arguments are those of `loadtest.replica`.
     """
 
     module: ClassVar[str] = "loadtest.replica"
@@ -144,7 +144,7 @@ class Stack:
             self._running[name] = subprocess.Popen(  # noqa: S603 - our own module
                 [
                     *(sys.executable, "-m", self.module),
-                    *(self._settings.model_dump_json(), name),
+                    *(self._settings.model_dump_json(), name, str(os.getpid())),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
