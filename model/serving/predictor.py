@@ -71,3 +71,11 @@ class Predictor(Protocol):
     def predict(self, planes: Sequence[Planes]) -> Prediction:
         """Score 1 to `max_batch` faces of `size` px; calls must not overlap."""
         ...
+
+
+def is_bona_fide(score: float, threshold: float | None) -> bool:
+    """Say whether a face is accepted: its score is at or above the threshold, and there is one.
+
+    A NaN compares false and so never opens a door.
+    """
+    return threshold is not None and score >= threshold

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from model.data.planes import Planes
-from model.serving.predictor import Predictor
+from model.serving.predictor import Predictor, is_bona_fide
 from model.serving.presentations import frame_evidence
 from workers.replica.batching import Slots
 from workers.settings import WorkerSettings
@@ -209,19 +209,18 @@ class Judge:
         assert frame.predictor is not None  # noqa: S101
         modalities = frame.planes.present
         threshold = frame.predictor.threshold_for(modalities)
-        # A NaN compares false and so never opens a door.
-        is_bona_fide = threshold is not None and score >= threshold
+        is_accepted = is_bona_fide(score, threshold)
         decision = self._decision(
             frame,
             now_ms,
-            Outcome.BONA_FIDE if is_bona_fide else Outcome.ATTACK,
+            Outcome.BONA_FIDE if is_accepted else Outcome.ATTACK,
             score=score,
             threshold=threshold,
             evidence=evidence,
             batch_size=size,
         )
         rates = frame.predictor.error_rates(modalities)
-        return Decided(frame, decision, weight_nats=frame_evidence(rates, is_accepted=is_bona_fide))
+        return Decided(frame, decision, weight_nats=frame_evidence(rates, is_accepted=is_accepted))
 
     def refusal(
         self, frame: InFlight, refused: FrameRefused, now_ms: int, *, is_shown: bool = True

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from model.data.quality import measure
 from model.errors import ModelError
 from model.serving.engine import open_engine
-from model.serving.predictor import Predictor
+from model.serving.predictor import Predictor, is_bona_fide
 from workers.replica.bundles import resolve_bundle
 from workers.replica.decode import decode
 from workers.replica.models import runs_on
@@ -43,9 +43,8 @@ def judge(predictor: Predictor, packed: bytes) -> dict[str, Any]:
         planes = decode(frame, predictor.size, predictor.crop_margin, predictor.depth_kind)
         check_planes(planes, measure(planes), predictor)
         score = float(predictor.predict([planes]).scores[0])
-        threshold = predictor.threshold_for(planes.present)
-        is_bona_fide = threshold is not None and score >= threshold
-        outcome = Outcome.BONA_FIDE if is_bona_fide else Outcome.ATTACK
+        is_accepted = is_bona_fide(score, predictor.threshold_for(planes.present))
+        outcome = Outcome.BONA_FIDE if is_accepted else Outcome.ATTACK
     except (FrameRefused, ModelError) as refused:
         outcome, reason = Outcome.NO_DECISION, str(getattr(refused, "reason", "worker_failed"))
     took_ms = (time.perf_counter() - started_s) * 1000
